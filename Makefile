@@ -1,0 +1,66 @@
+# Everything there is to run. Needs Python 3.11 or newer; `make` alone lists it.
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+UV     := $(shell command -v uv 2>/dev/null)
+NEW    := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; do \
+                      $$p -c '$(NEW)' 2>/dev/null && { echo $$p; break; }; done)
+ARGS   ?=
+
+.PHONY: help setup demo test check lint format table lock
+
+help:  ## list the targets (this is the default)
+	@echo 'make TARGET [ARGS="…"]'
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo 'For example: make demo ARGS="--broker memory", make test ARGS="-k outbox"'
+
+setup: $(STAMP)  ## make .venv from requirements.lock (done by itself where it is needed)
+
+demo: $(STAMP)  ## run the whole application on this machine and watch events travel
+	@$(BIN)/python demo.py $(ARGS)
+
+test: $(STAMP)  ## run every test
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: lint test  ## everything that must be green before a commit: lint and test
+
+lint: $(STAMP)  ## format, lint, types and import contracts, nothing changed
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(STAMP)  ## format the code, and repair what ruff can repair
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+table: $(STAMP)  ## write the table of promises into the README anew
+	@$(BIN)/python -m broker promises --into README.md
+
+lock:  ## write requirements.lock anew from pyproject.toml (needs uv)
+	@uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
+	    --generate-hashes --no-annotate --no-emit-index-url --quiet --output-file requirements.lock
+
+# --- the environment ---------------------------------------------------------------------------------------
+
+$(STAMP): requirements.lock
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none is on the PATH. \
+	Install one, or name it: make setup PYTHON=/path/to/python3" >&2; exit 2; }
+	@echo "Installing requirements.lock into $(VENV), once: a minute or so ($$($(PYTHON) -V), $(if $(UV),uv,pip))"
+ifneq ($(UV),)
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+	@$(UV) pip sync --quiet --python $(BIN)/python requirements.lock
+	@touch $@
+else
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make environments. \
+	On Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+	@rm -f $@.new
+	@{ $(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock && touch $@.new; } \
+	    | awk '/^Collecting/ { printf "."; fflush() } END { print "" }'
+	@mv $@.new $@
+endif

@@ -1,0 +1,80 @@
+"""One delivery contract on every broker, swapped with one word. Start reading at `base.py`.
+
+with broker.connect("nats://localhost:4222") as b:          # or "nats", or $BROKER
+    b.subscribe("user.registered", handler, queue="email-service")
+    b.publish("user.registered", Message(body=b"…"))
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from functools import cache
+
+from broker.base import Broker, DeadLetter, Encodable, Group, Promises, Publisher
+from broker.delivery import Handler, Subscription
+from broker.errors import (
+    BrokerError,
+    DrainTimeout,
+    InvalidName,
+    MessageTooLarge,
+    NoSubscriber,
+    PublishError,
+    Reject,
+    UnknownBroker,
+)
+from broker.message import Event, Message
+from broker.options import Options, SubscribeOptions, known
+from broker.plugins import find
+from broker.source import Delivery, Source
+
+__all__ = [
+    "Broker",
+    "BrokerError",
+    "DeadLetter",
+    "Delivery",
+    "DrainTimeout",
+    "Encodable",
+    "Event",
+    "Group",
+    "Handler",
+    "InvalidName",
+    "Message",
+    "MessageTooLarge",
+    "NoSubscriber",
+    "Options",
+    "Promises",
+    "PublishError",
+    "Publisher",
+    "Reject",
+    "Source",
+    "SubscribeOptions",
+    "Subscription",
+    "UnknownBroker",
+    "connect",
+    "default",
+    "new",
+]
+
+
+def new(address: str | None = None, **options: object) -> Broker:
+    """A broker, not yet connected: of the given short name or URL, else of `$BROKER`, else `http`.
+
+    Options that are not given come from the environment (`DATA_DIR`, `REGISTRY`, `BROKER_SECRET`).
+    """
+    cls, url = find(address or os.environ.get("BROKER") or "http")
+    known(Options, options)
+    return cls(url, replace(Options.from_environ(os.environ), **options))  # type: ignore[arg-type]  # names checked
+
+
+def connect(address: str | None = None, **options: object) -> Broker:
+    """As `new`, and connected. Use it in a `with` statement, or call `disconnect()`."""
+    broker = new(address, **options)
+    broker.connect()
+    return broker
+
+
+@cache
+def default() -> Broker:
+    """The one broker of this process, made and connected on first use from `$BROKER`."""
+    return connect()

@@ -1,0 +1,336 @@
+"""The engine: what happens between a broker's server and a handler, once, for every broker.
+
+    Source.fetch → InFlight → a worker runs the handler → ack | retry later | dead letter
+
+An adapter brings a `Source` (`source.py`). Everything that the contract says about handlers (retries, dead letters,
+last attempts, leases, drains) is decided here; `inflight.py` keeps count of what is where.
+
+Each subscription has `concurrency` worker threads, one thread that fetches ahead, and one keeper, which flushes acks,
+renews leases, does what is due later, and closes the source at the end.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from typing import Any
+
+from broker.errors import BrokerError, DrainTimeout, Reject
+from broker.inflight import InFlight
+from broker.message import GROUP, Event
+from broker.options import SubscribeOptions
+from broker.source import Delivery, Source
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Event], object]
+
+FETCH_SECONDS = 1.0  #: how long one fetch waits for a message
+TROUBLE_SECONDS = 0.5  #: pause after the server failed us
+MAX_WAITING_BROADCASTS = 1000  #: failed broadcasts kept in this process for another attempt
+DIED = "the process died in its last attempt"
+
+
+@dataclass(order=True)
+class _Later:
+    """Something to do at a time (`time.monotonic()`)."""
+
+    due: float
+    order: int
+    action: Callable[[], None] = field(compare=False)
+
+
+class Subscription:
+    """A handler at work. `subscribe` returns it once it is in force; `unsubscribe` ends it."""
+
+    def __init__(
+        self,
+        topic: str,
+        handler: Handler,
+        options: SubscribeOptions,
+        source: Source[Any],
+        drain_seconds: float,
+        on_error: Callable[[Event], None] | None = None,
+    ) -> None:
+        self.topic = topic
+        self.options = options
+        self._handler = handler
+        self._source = source
+        self._drain_seconds = drain_seconds
+        self._on_error = on_error
+        self._flight = InFlight(options)
+        self._later: list[_Later] = []  # a heap
+        self._later_lock = threading.Lock()
+        self._order = count()
+        self._closed = threading.Event()
+        self._fetcher = self._thread(self._fetch, "fetch")
+        self._keeper = self._thread(self._keep, "keep")
+        self._workers = [self._thread(self._work, f"work-{n}") for n in range(options.concurrency)]
+        for thread in (self._fetcher, self._keeper, *self._workers):
+            thread.start()
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether the thread that asks is running its handler."""
+        return threading.current_thread() in self._workers
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended."""
+        return self._closed.is_set()
+
+    def stop(self) -> None:
+        """Start no other handler and hand back what waits; returns at once."""
+        waiting = self._flight.stop()
+        if waiting is not None:
+            self._source.interrupt()
+            self._hand_back(waiting)
+
+    def unsubscribe(self, deadline: float | None = None) -> None:
+        """End this subscription as promise 11 says; `DrainTimeout` when its handlers ran past the deadline.
+
+        `deadline` is in `time.monotonic()` seconds; without it, the broker's `drain_seconds` from now. Called
+        from its own handler it returns at once, and the drain ends when the handler does.
+        """
+        self.stop()
+        if self.runs_here:
+            return
+        deadline = time.monotonic() + self._drain_seconds if deadline is None else deadline
+        in_time = self._closed.wait(max(0.0, deadline - time.monotonic()))
+        if not in_time:
+            self._flight.abandon()
+            self._closed.wait(FETCH_SECONDS)
+        for thread in (self._fetcher, self._keeper, *(self._workers if in_time else ())):
+            thread.join(FETCH_SECONDS)
+        if not in_time:
+            raise DrainTimeout(f"{self!r} was not done by its deadline; what it had will be delivered again")
+
+    def __repr__(self) -> str:
+        return f"subscription of {self.options.queue or 'everyone'} to {self.topic}"
+
+    # --- the fetcher ---------------------------------------------------------------------------------------
+
+    def _fetch(self) -> None:
+        well = True
+        while room := self._flight.room():
+            try:
+                batch = self._source.fetch(room, FETCH_SECONDS)
+            except Exception as error:  # noqa: BLE001  # not only BrokerError: nothing ends this loop but stop()
+                self._cannot_fetch(error, again=not well)
+                well = False
+            else:
+                if batch and not well:
+                    log.info("%r receives again", self)
+                well = well or bool(batch)
+                self._arrived(batch)
+
+    def _cannot_fetch(self, error: Exception, *, again: bool) -> None:
+        surprise = not isinstance(error, BrokerError)
+        quiet = self._flight.stopping.is_set() or (again and not surprise)
+        level = logging.DEBUG if quiet else logging.WARNING
+        log.log(level, "%r cannot fetch, trying again: %s", self, error, exc_info=surprise)
+        self._flight.stopping.wait(TROUBLE_SECONDS)
+
+    def _arrived(self, batch: Sequence[Delivery[Any]]) -> None:
+        if not self._flight.arrived(batch):
+            self._hand_back(batch)
+
+    def _hand_back(self, deliveries: Sequence[Delivery[Any]]) -> None:
+        if deliveries:
+            try:
+                self._source.release(deliveries)
+            except BrokerError as error:
+                log.warning("%r could not hand back %d messages, their leases end: %s", self, len(deliveries), error)
+
+    # --- the workers ---------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while delivery := self._flight.take():
+            try:
+                self._run(delivery)
+            except Exception:  # an adapter's mistake: the lease of this one ends, and the others go on
+                log.exception("%s: what became of it could not be settled", self._name(delivery))
+                self._flight.settle(delivery)
+            finally:
+                self._flight.finished()
+
+    def _run(self, delivery: Delivery[Any]) -> None:
+        if self._flight.is_last(delivery) and not self._begin_last(delivery):
+            return
+        ack = partial(self._flight.ack, delivery)
+        event = Event(self.topic, delivery.message.without(GROUP), delivery.attempt, self.options.queue, ack)
+        try:
+            self._handler(event)
+        except Reject as reject:
+            self._report(event, reject)
+            self._bury(delivery, str(reject) or "rejected")
+        except BaseException as error:  # noqa: BLE001  # also SystemExit: no handler's exception ends a worker
+            self._report(event, error)
+            self._again(delivery, _told(error))
+        else:
+            ack() if self.options.auto_ack else self._await_ack(delivery)
+
+    def _begin_last(self, delivery: Delivery[Any]) -> bool:
+        """Whether the last attempt may run: not when it did before and did not live to tell."""
+        if delivery.last_started:
+            self._bury(delivery, DIED)
+            return False
+        try:
+            self._source.begin_last(delivery)
+        except BrokerError as error:
+            log.warning("%s: the last attempt must wait for the server: %s", self._name(delivery), error)
+            self._at(TROUBLE_SECONDS, partial(self._arrived, [delivery]))
+            return False
+        return True
+
+    def _report(self, event: Event, error: BaseException) -> None:
+        event.error = error
+        log.debug("handler traceback", exc_info=error)
+        if self._on_error is not None:
+            try:
+                self._on_error(event)
+            except BaseException:  # as for a handler's
+                log.exception("on_error itself failed")
+
+    # --- what becomes of it ----------------------------------------------------------------------------------
+
+    def _await_ack(self, delivery: Delivery[Any]) -> None:
+        if self._flight.await_ack(delivery):
+            self._at(self.options.lease_seconds, partial(self._lease_ended, delivery))
+
+    def _lease_ended(self, delivery: Delivery[Any]) -> None:
+        if self._flight.stop_awaiting(delivery):
+            self._again(delivery, f"not acked within its lease of {self.options.lease_seconds:g} s", delay=0)
+
+    def _again(self, delivery: Delivery[Any], reason: str, delay: float | None = None) -> None:
+        """Another attempt after a delay, or the dead letters when it had them all."""
+        if self._flight.is_last(delivery):
+            return self._bury(delivery, reason)
+        delay = self._delay(delivery.attempt) if delay is None else delay
+        if not self._flight.settle(delivery):
+            return
+        if self.options.queue is None:
+            return self._again_here(delivery, reason, delay)
+        self._tell_of_retry(delivery, reason, delay)
+        try:
+            self._source.retry(delivery, delay)
+        except BrokerError as error:
+            log.warning("%s comes again when its lease ends: %s", self._name(delivery), error)
+
+    def _again_here(self, delivery: Delivery[Any], reason: str, delay: float) -> None:
+        """A broadcast is retried by this process; the server has forgotten it."""
+        if len(self._later) >= MAX_WAITING_BROADCASTS:
+            return self._pass_over(delivery, reason)
+        self._tell_of_retry(delivery, reason, delay)
+        delivery.attempt += 1
+        self._at(delay, partial(self._arrived, [delivery]))
+
+    def _bury(self, delivery: Delivery[Any], reason: str) -> None:
+        if not self._flight.is_open(delivery):
+            return
+        if self.options.queue is None:
+            return self._pass_over(delivery, reason)
+        try:
+            self._source.bury(delivery, reason)
+        except BrokerError as error:
+            log.error("%s: the dead letters cannot be reached, it stays where it is: %s", self._name(delivery), error)
+            self._at(TROUBLE_SECONDS, partial(self._bury, delivery, reason))
+            return
+        log.error("%s is a dead letter: %s", self._name(delivery), reason, extra=_about(delivery))
+        self._flight.settle(delivery)
+
+    def _pass_over(self, delivery: Delivery[Any], reason: str) -> None:
+        self._flight.settle(delivery)
+        log.error("%s is passed over: %s", self._name(delivery), reason, extra=_about(delivery))
+
+    def _delay(self, attempt: int) -> float:
+        step = self.options.retry_delays[min(attempt, len(self.options.retry_delays)) - 1]
+        return step * random.uniform(1 - self.options.jitter, 1 + self.options.jitter)  # noqa: S311  # no secret
+
+    # --- the keeper ----------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        renew_seconds = self.options.lease_seconds / 3
+        renew_at = time.monotonic() + renew_seconds
+        while not self._flight.is_over():
+            self._flight.wait(min(renew_at, self._next_due()))
+            try:
+                self._flush()
+                self._do_what_is_due()
+                if time.monotonic() >= renew_at:
+                    renew_at = time.monotonic() + renew_seconds
+                    self._renew()
+            except Exception:  # an adapter's mistake; nothing ends this loop but the end
+                log.exception("%r goes on", self)
+                self._closed.wait(TROUBLE_SECONDS)
+        self._fetcher.join(FETCH_SECONDS)
+        try:
+            self._source.close()
+        except Exception as error:  # noqa: BLE001  # whatever it is, this subscription has ended
+            log.warning("%r did not close cleanly: %s", self, error)
+        finally:
+            self._closed.set()
+
+    def _flush(self) -> None:
+        if not (acks := self._flight.acks()):
+            return
+        try:
+            self._source.ack(acks)
+        except BrokerError as error:
+            log.warning("%r: %d acks must wait for the server: %s", self, len(acks), error)
+            self._closed.wait(TROUBLE_SECONDS)
+        else:
+            self._flight.flushed(len(acks))
+
+    def _renew(self) -> None:
+        if held := self._flight.held():
+            try:
+                self._source.extend(held)
+            except BrokerError as error:
+                log.warning("%r could not renew %d leases: %s", self, len(held), error)
+
+    def _at(self, delay_seconds: float, action: Callable[[], None]) -> None:
+        with self._later_lock:
+            heapq.heappush(self._later, _Later(time.monotonic() + delay_seconds, next(self._order), action))
+        self._flight.wake_keeper()
+
+    def _next_due(self) -> float:
+        with self._later_lock:
+            return self._later[0].due if self._later else float("inf")
+
+    def _do_what_is_due(self) -> None:
+        while self._next_due() <= time.monotonic():
+            with self._later_lock:
+                later = heapq.heappop(self._later)
+            later.action()
+
+    # --- words ---------------------------------------------------------------------------------------------
+
+    def _tell_of_retry(self, delivery: Delivery[Any], reason: str, delay: float) -> None:
+        log.warning("%s failed, again in %.1f s: %s", self._name(delivery), delay, reason, extra=_about(delivery))
+
+    def _name(self, delivery: Delivery[Any]) -> str:
+        return f"{self.topic} {delivery.message.id} for {self.options.queue or 'everyone'}, attempt {delivery.attempt}"
+
+    def _thread(self, target: Callable[[], None], role: str) -> threading.Thread:
+        return threading.Thread(target=target, name=f"{self.options.queue or self.topic}-{role}", daemon=True)
+
+
+def _told(error: BaseException) -> str:
+    """An exception in one line, also one that cannot tell itself."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001  # of its `__str__`
+        return type(error).__name__
+
+
+def _about(delivery: Delivery[Any]) -> dict[str, object]:
+    """What a log line is about, as fields."""
+    return {"event_id": delivery.message.id, "attempt": delivery.attempt}

@@ -1,0 +1,81 @@
+"""Publishing with confirms: many messages on their way at a time, and what the server says to each.
+
+Not the client's `publish_async`: when the server refuses a message, that one says nothing, and waits for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from itertools import count
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error, MaxPayloadError
+from nats.js.errors import NoStreamResponseError
+
+from broker.nats.wire import Letter
+
+
+class Confirms:
+    """One client's, as long as it is connected. To be used on its event loop."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._inbox = client.new_inbox()
+        self._numbers = count()
+        self._waiting: dict[str, asyncio.Future[None]] = {}
+
+    async def open(self) -> None:
+        """Listen to the answers."""
+        await self.client.subscribe(f"{self._inbox}.*", cb=self._answered)
+
+    def fail(self, error: Exception) -> None:
+        """No answer will come any more."""
+        for answer in list(self._waiting.values()):
+            if not answer.done():
+                answer.set_exception(error)
+
+    async def publish(self, subject: str, left: dict[int, Letter]) -> None:
+        """In order; each is taken out of `left` when it is confirmed. Raises what went wrong with the first."""
+        answers: dict[int, asyncio.Future[None]] = {}
+        try:
+            for n, (body, headers) in left.items():
+                answers[n] = await self._send(subject, body, headers)
+            await asyncio.gather(*answers.values(), return_exceptions=True)
+        finally:
+            for n, answer in answers.items():
+                if not answer.cancel() and not answer.cancelled() and answer.exception() is None:
+                    del left[n]
+        for answer in answers.values():
+            answer.result()
+
+    async def _send(self, subject: str, body: bytes, headers: dict[str, str]) -> asyncio.Future[None]:
+        size = len(body) + sum(len(name) + len(value) + 4 for name, value in headers.items()) + 12
+        if size > self.client.max_payload:
+            raise MaxPayloadError  # at one that is too large by its headers, the server cuts the connection
+        number = str(next(self._numbers))
+        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(lambda _: self._waiting.pop(number))
+        try:
+            await self.client.publish(subject, body, reply=f"{self._inbox}.{number}", headers=headers)
+        except BaseException:
+            answer.cancel()
+            raise
+        return answer
+
+    async def _answered(self, message: Msg) -> None:
+        answer = self._waiting.get(message.subject.rpartition(".")[2])
+        if answer is None or answer.done():
+            return
+        if error := _refusal(message):
+            answer.set_exception(error)
+        else:
+            answer.set_result(None)
+
+
+def _refusal(message: Msg) -> Error | None:
+    if (message.headers or {}).get("Status") == "503":
+        return NoStreamResponseError()
+    error = json.loads(message.data).get("error")
+    return Error(error.get("description")) if error else None

@@ -1,0 +1,57 @@
+"""From a name or a URL to a broker class: `nats`, `nats://host:4222`. Only that one's client library is imported.
+
+Brokers of other people are found by the entry-point group `broker.plugins`; its names are URL schemes.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from types import MappingProxyType
+
+from broker.base import Broker
+from broker.errors import UnknownBroker
+
+GROUP = "broker.plugins"
+
+#: scheme → where the class is
+BUILT_IN = MappingProxyType(
+    {
+        "memory": "broker.memory:MemoryBroker",
+        "http": "broker.http:HttpBroker",
+        "redis": "broker.redis:RedisBroker",
+        "nats": "broker.nats:NatsBroker",
+        "rabbitmq": "broker.rabbitmq:RabbitMQBroker",
+        "kafka": "broker.kafka:KafkaBroker",
+    }
+)
+
+#: further schemes of these
+ALSO = MappingProxyType({"amqp": "rabbitmq", "rediss": "redis"})
+
+
+def known_names() -> list[str]:
+    """Every scheme that can be asked for, built in or installed."""
+    return [*BUILT_IN, *sorted(entry_points(group=GROUP).names - set(BUILT_IN))]
+
+
+def find(address: str) -> tuple[type[Broker], str | None]:
+    """The class for a short name or URL, and the URL (None for a short name: the class knows its default)."""
+    scheme, colon, _ = address.partition(":")
+    scheme = ALSO.get(scheme, scheme)
+    if scheme in BUILT_IN:
+        return _load_built_in(scheme), address if colon else None
+    for entry_point in entry_points(group=GROUP, name=scheme):
+        return entry_point.load(), address if colon else None
+    raise UnknownBroker(f"unknown broker {scheme!r}; known: {', '.join(known_names())}")
+
+
+def _load_built_in(scheme: str) -> type[Broker]:
+    module, _, name = BUILT_IN[scheme].partition(":")
+    try:
+        loaded: type[Broker] = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise UnknownBroker(
+            f"the {scheme} broker needs the package {error.name!r}: pip install '.[{scheme}]'"
+        ) from error
+    return loaded

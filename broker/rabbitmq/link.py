@@ -1,0 +1,218 @@
+"""A connection to the server, made when it is used and again when it was lost; pika's own thread is in here.
+
+pika is not thread-safe: whatever touches it is posted to the link's thread. A `Line` is one channel and ends with its
+connection.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+from pika import BasicProperties, ConnectionParameters, SelectConnection  # type: ignore[import-untyped]
+from pika.adapters.select_connection import IOLoop  # type: ignore[import-untyped]  # pika has no types
+
+from broker.errors import BrokerError
+from broker.rabbitmq.causes import LOCKED, Refused, translated
+from broker.rabbitmq.line import Batch, Flight, Line, fail, fulfil
+
+log = logging.getLogger(__name__)
+
+LOCK_SECONDS = 0.02  #: pause before a lock is tried again
+
+
+class Link:
+    """One connection. `explain` makes the `BrokerError` that names broker and address."""
+
+    def __init__(
+        self, parameters: ConnectionParameters, timeout_seconds: float, explain: Callable[[object], BrokerError]
+    ) -> None:
+        self._parameters = parameters
+        self._timeout_seconds = timeout_seconds
+        self.explain = explain
+        self._loop: Any = IOLoop()
+        self._thread = threading.Thread(target=self._run, name="rabbitmq", daemon=True)
+        self._opening = threading.Lock()
+        self._connection: Any = None
+        self._closing = threading.Event()
+        self._idle: list[Line] = []  # for publishing
+        self._asking = threading.Lock()
+        self._desk: Line | None = None  # for `ask`
+        self._alone = threading.Lock()
+
+    def open(self, deadline: float | None = None) -> Any:
+        """The connection, made if need be."""
+        deadline = self._deadline() if deadline is None else deadline
+        if not self._opening.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise self.explain("it is still being connected to")
+        try:
+            if self._closing.is_set():
+                raise self.explain("it was disconnected")
+            if not self._thread.ident:
+                self._thread.start()
+            if self._connection is None or not self._connection.is_open:
+                self._connect(deadline)
+            return self._connection
+        finally:
+            self._opening.release()
+
+    def close(self, deadline: float) -> None:
+        """End it, and its thread."""
+        self._closing.set()
+        if self._thread.ident:
+            with suppress(BrokerError):
+                self.wait(self.run(self._disconnect), deadline)
+            self.post(self._abort)
+            self.post(lambda: self.post(self._loop.stop))  # an abort takes one more round of the loop
+            self._thread.join()
+        self._loop.close()
+
+    def line(self, on_lost: Callable[[], None] | None = None, deadline: float | None = None) -> Line:
+        """A channel of its own, to be closed by the caller."""
+        connection = self.open(deadline)
+        line = Line(self, on_lost)
+        self.wait(self.run(partial(line.open, connection)), deadline)
+        return line
+
+    def ask(self, method: str, **arguments: Any) -> Any:
+        """As `Line.ask`, on a channel that all share."""
+        with self._asking:
+            if self._desk is None or self._desk.lost:
+                self._desk = self.line()
+            try:
+                return self._desk.ask(method, **arguments)
+            except BrokerError:
+                self._desk.drop()  # its answer may still come, and be taken for that of the next question
+                self._desk = None
+                raise
+
+    def publish(self, batch: Batch) -> Flight:
+        """As `Line.publish`, on a channel that nobody else publishes on meanwhile."""
+        deadline = self._deadline()
+        line = self._idle_line() or self.line(deadline=deadline)
+        flight = line.publish(batch, deadline)
+        if flight.error:
+            line.drop()
+        else:
+            self._idle.append(line)
+        return flight
+
+    def put(self, queue: str, properties: BasicProperties, body: bytes) -> None:
+        """Publish one message to a queue by its name, confirmed."""
+        flight = self.publish(Batch("", queue, [(properties, body)], mandatory=True))
+        if flight.error:
+            raise flight.error
+        if flight.returned or flight.unconfirmed:
+            raise self.explain(f"{queue} did not take the message")
+
+    @contextmanager
+    def alone(self, queue: str) -> Iterator[Line]:
+        """A line, while nobody else, in any process, is in here for that queue.
+
+        A queue that is exclusive to a connection is the one lock that AMQP has: it ends with the connection.
+        """
+        with self._alone:
+            line = self._locked(f"{queue}:lock", self._deadline())
+            try:
+                yield line
+            finally:
+                line.close()
+                with suppress(BrokerError):  # then the connection is lost, and the lock with it
+                    self.ask("queue_delete", queue=f"{queue}:lock")
+
+    def _locked(self, lock: str, deadline: float) -> Line:
+        while True:
+            line = self.line()
+            try:
+                line.ask("queue_declare", queue=lock, exclusive=True)
+            except Refused as error:
+                if error.code != LOCKED or time.monotonic() > deadline:
+                    raise
+                self._closing.wait(LOCK_SECONDS)
+            else:
+                return line
+
+    def run(self, function: Callable[[Future[Any]], None], answer: Future[Any] | None = None) -> Future[Any]:
+        """Call `function(answer)` on the link's thread; whoever fulfils the answer does so there, too."""
+        future: Future[Any] = Future() if answer is None else answer
+
+        def call() -> None:
+            try:
+                function(future)
+            except Exception as error:  # noqa: BLE001  # raised to whoever waits for the answer
+                fail(future, error)
+
+        self.post(call)
+        return future
+
+    def post(self, function: Callable[[], None]) -> None:
+        """Call it on the link's thread, soon."""
+        self._loop.add_callback_threadsafe(function)
+
+    def wait(self, answer: Future[Any], deadline: float | None = None) -> Any:
+        """The answer; a `BrokerError` that says why there is none."""
+        seconds = self._timeout_seconds if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            return answer.result(seconds)
+        except Exception as error:  # whatever pika raises
+            if not answer.done():
+                raise self.explain(f"no answer within {self._timeout_seconds:g} s") from error
+            raise translated(error, self.explain) from error
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._timeout_seconds
+
+    def _idle_line(self) -> Line | None:
+        while self._idle:
+            with suppress(IndexError):  # another thread was faster
+                line = self._idle.pop()
+                if not line.lost:
+                    return line
+        return None
+
+    def _run(self) -> None:
+        while not self._closing.is_set() or self._connection is not None:
+            try:
+                self._loop.start()
+                return
+            except Exception:
+                log.exception("%s", self.explain("pika failed; it goes on"))
+
+    # --- on the link's thread --------------------------------------------------------------------------------
+
+    def _connect(self, deadline: float) -> None:
+        def connect(opened: Future[Any]) -> None:
+            self._connection = SelectConnection(
+                self._parameters,
+                on_open_callback=partial(fulfil, opened),
+                on_open_error_callback=lambda _, error: fail(opened, error),
+                custom_ioloop=self._loop,
+            )
+
+        try:
+            self.wait(self.run(connect), deadline)
+        except BrokerError:
+            self.post(self._abort)
+            raise
+
+    def _disconnect(self, closed: Future[None]) -> None:
+        connection = self._connection
+        if connection is None or not connection.is_open:
+            return fulfil(closed, None)
+        connection.add_on_close_callback(lambda *_: fulfil(closed, None))
+        connection.close()
+
+    def _abort(self) -> None:
+        """Let go of a socket at whose other end nobody answers; pika's own close waits for an answer."""
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed:
+            if connection.is_open or connection.is_closing:
+                connection._adapter_disconnect_stream()  # noqa: SLF001  # there is no other way
+            else:
+                connection.close()

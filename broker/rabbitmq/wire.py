@@ -1,0 +1,98 @@
+"""A message as AMQP carries it: the body as it is, the header as JSON in one AMQP header, and what we note ourselves.
+
+One header, because AMQP limits names to 255 bytes, and because RabbitMQ acts on some (`CC`, `x-death`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from pika import BasicProperties  # type: ignore[import-untyped]  # pika has no types
+
+from broker.message import ID, Message
+
+HEADER = "broker-header"
+ATTEMPTS = "broker-attempts"  #: how many attempts there were on earlier copies
+PUBLISHED_AT = "broker-published-at"  #: seconds since 1970, as text: AMQP's own timestamp has no fractions
+REASON = "broker-reason"
+FAILED_AT = "broker-failed-at"
+RETURNED = "x-delivery-count"  #: set by the server: how often it was delivered before, from this queue
+
+MAX_EXPIRATION = 2**32 - 1  #: milliseconds, RabbitMQ's highest
+MAX_REASON = 4000  #: letters; all headers together have to fit into one frame of 128 KiB
+PERSISTENT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A message and what is noted on it."""
+
+    message: Message
+    publication: str  #: new for every copy
+    published_at: float
+    attempts: int  #: of earlier copies
+    returned: int  #: how often this one went back to its queue
+    reason: str
+    failed_at: float
+
+
+def publish(message: Message, keep_seconds: float | None = None) -> BasicProperties:
+    """The properties of a new publication of that message."""
+    header = json.dumps(dict(message.header), ensure_ascii=False)
+    return BasicProperties(
+        headers={HEADER: header, PUBLISHED_AT: repr(time.time())},
+        message_id=uuid.uuid4().hex,
+        delivery_mode=PERSISTENT,
+        expiration=None if keep_seconds is None else str(min(int(keep_seconds * 1000), MAX_EXPIRATION)),
+    )
+
+
+def copy(parcel: Parcel, attempts: int) -> BasicProperties:
+    """The properties of a copy that has had so many attempts. What the server noted, such as x-death, stays behind."""
+    properties = publish(parcel.message)
+    properties.headers |= {ATTEMPTS: attempts, PUBLISHED_AT: repr(parcel.published_at)}
+    return properties
+
+
+def letter(parcel: Parcel, attempts: int, reason: str) -> BasicProperties:
+    """The properties of a dead letter."""
+    properties = copy(parcel, attempts)
+    said = reason[:MAX_REASON].encode(errors="replace").decode()  # an exception's text may be no Unicode
+    properties.headers |= {REASON: said, FAILED_AT: repr(time.time())}
+    return properties
+
+
+def receive(properties: BasicProperties, body: bytes, *, redelivered: bool = False) -> Parcel:
+    """What arrived. Messages of other programs are taken with the headers they have."""
+    headers = properties.headers or {}
+    message = Message(body, _header(headers, properties.message_id))
+    return Parcel(
+        message,
+        properties.message_id or hashlib.sha256(body).hexdigest(),
+        _number(headers.get(PUBLISHED_AT), time.time()),
+        int(_number(headers.get(ATTEMPTS), 0)),
+        int(_number(headers.get(RETURNED), 0)) or int(redelivered),
+        str(headers.get(REASON, "")),
+        _number(headers.get(FAILED_AT), time.time()),
+    )
+
+
+def _header(headers: dict[str, Any], message_id: str | None) -> dict[str, str]:
+    try:
+        ours = json.loads(headers[HEADER])
+        return {str(name): str(value) for name, value in ours.items()}
+    except (KeyError, ValueError, TypeError, AttributeError):
+        theirs = {name: str(value) for name, value in headers.items()}
+        return theirs | ({ID: message_id} if message_id and ID not in theirs else {})
+
+
+def _number(value: Any, otherwise: float) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return otherwise

@@ -1,0 +1,48 @@
+"""What the redis broker keeps on the server, as names and as fields of entries."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from broker.message import ID, Message
+from broker.names import encode
+
+GROUPS = "broker:groups"
+
+
+class Keys:
+    """The names on the server of what belongs to a topic, and to one of its groups."""
+
+    def __init__(self, topic: str, queue: str = "") -> None:
+        self.group = encode(queue)
+        self.name = f"{encode(topic)} {self.group}"
+        self.stream = f"broker:stream:{encode(topic)}"
+        self.due, self.last, self.dead = (
+            f"broker:{kind}:{encode(topic)}:{self.group}" for kind in ("due", "last", "dead")
+        )
+
+    @property
+    def of_member(self) -> list[str]:
+        """What the scripts of a member work on."""
+        return [self.stream, self.due, self.last]
+
+
+def to_fields(message: Message) -> tuple[str, str, str, bytes]:
+    """The fields of a message's entry."""
+    return "header", json.dumps(dict(message.header), ensure_ascii=False), "body", message.body
+
+
+def to_message(entry_id: bytes, flat: list[bytes]) -> Message:
+    """The message of an entry. One that another program has added without a header is known by the entry's id."""
+    fields = pairs(flat)
+    try:
+        header = dict(json.loads(fields[b"header"].decode()))
+    except (KeyError, ValueError, TypeError):
+        header = {}
+    return Message(fields.get(b"body", b""), {ID: entry_id.decode(), **header})
+
+
+def pairs(flat: list[Any]) -> dict[bytes, Any]:
+    """An answer of names and values in turn, as what it means."""
+    return dict(zip(flat[::2], flat[1::2], strict=False))

@@ -1,0 +1,71 @@
+"""From the command line to a running service and back: what every `__main__.py` calls.
+
+@contextmanager
+def service(settings: Settings) -> Iterator[Server]:
+    with Database(...) as database, Server(create_app(...), settings.host, settings.port) as server:
+        yield server
+
+if __name__ == "__main__":
+    sys.exit(run("user-service", Settings, service, expected=(BrokerError,)))
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from queue import SimpleQueue
+from typing import TypeVar
+
+from chassis import logs
+from chassis.errors import ChassisError
+from chassis.settings import ServiceSettings, read
+
+log = logging.getLogger(__name__)
+
+FAILED = 2  #: exit status when something outside the program stops it
+
+Settings = TypeVar("Settings", bound=ServiceSettings)
+Service = Callable[[Settings], AbstractContextManager[object]]
+
+
+def run(name: str, cls: type[Settings], service: Service[Settings], *, expected: Sequence[type[Exception]] = ()) -> int:
+    """Run the service until SIGTERM or SIGINT, then leave its context, which drains it; the exit status.
+
+    What is `expected` to go wrong, and every `ChassisError`, becomes one line on standard error.
+    """
+    clear_errors: tuple[type[Exception], ...] = (ChassisError, *expected)
+    try:
+        with stop_signals() as wait_for_stop:
+            settings = read(cls, os.environ)
+            logs.configure(name, settings.log_level, settings.log_format)
+            with service(settings):
+                log.info("stopping: %s", wait_for_stop().name)
+        log.info("stopped")
+    except clear_errors as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return FAILED
+    return 0
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], signal.Signals]]:
+    """While it lasts, SIGTERM and SIGINT only ask for a stop; the function it gives waits for the first.
+
+    A second SIGINT ends the process at once. Only for the main thread, as Python has it.
+    """
+    received: SimpleQueue[signal.Signals] = SimpleQueue()  # its put() may interrupt its own get(): an Event's set() not
+
+    def on_signal(number: int, _: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        received.put(signal.Signals(number))
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received.get
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,155 @@
+"""Serves a WSGI app over HTTP by waitress, in threads of this process, and stops without cutting anybody off.
+
+    with Server(app, "127.0.0.1", 8000) as server:      # listens, or raises ServerError
+        print(server.url)
+        ...                                             # it serves meanwhile
+    # here: no new requests were taken, those that ran are answered
+
+waitress reads a request wholly before a thread of the app sees it, so slow or half-sent ones hold up nobody.
+It cannot stop gracefully by itself: `Server._answer_what_runs` does that with its loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from waitress import wasyncore
+from waitress.channel import HTTPChannel
+from waitress.server import create_server
+from waitress.task import ErrorTask
+
+from chassis.drain import Drain
+from chassis.errors import ServerError
+from chassis.problems import MEDIA_TYPE, document
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+log = logging.getLogger(__name__)
+
+THREADS = 8  #: requests answered at a time
+IDLE_SECONDS = 30  #: a connection that sends nothing for so long is closed
+CLEANUP_SECONDS = 10  #: how often those are looked for
+CONNECTIONS = 500  #: open at a time; the usual limit of open files is 1,024
+MAX_HEADER_BYTES = 16 * 1024
+MAX_BODY_BYTES = 8 * 1024 * 1024  #: more is refused unread, and the client may see only a closed connection
+
+
+class Server:
+    """Listens from the moment it is made; serves as a context manager. Several in one process are fine."""
+
+    def __init__(
+        self, app: WSGIApplication, host: str, port: int, *, threads: int = THREADS, drain: Drain | None = None
+    ) -> None:
+        self._drain = drain or Drain()
+        self._socket = _listen(host, port)
+        self.url = _url(self._socket)
+        self._stopping = threading.Event()
+        self._sockets: dict[int, Any] = {}
+        self._waitress = _waitress(app, self._socket, self._sockets, threads)
+        self._thread = threading.Thread(target=self._run, name=f"http {self.url}")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        log.info("listening on %s", self.url)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take no more requests, answer those that run, and return; when `drain` ends they are cut off."""
+        self._stopping.set()
+        self._waitress.pull_trigger()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._turn(timeout_seconds=CLEANUP_SECONDS)
+        running = self._answer_what_runs()
+        if running:
+            log.warning("cut off %d requests that were not answered in %g s", running, self._drain.seconds)
+        self._waitress.task_dispatcher.shutdown(timeout=1)
+        wasyncore.close_all(self._sockets)
+
+    def _turn(self, timeout_seconds: float) -> None:
+        """One turn of waitress's loop: read and write what can be, or wait for it."""
+        wasyncore.loop(timeout=timeout_seconds, use_poll=True, map=self._sockets, count=1)
+
+    def _answer_what_runs(self) -> int:
+        """Close what is idle as it becomes so; how many requests are unanswered at the deadline."""
+        self._turn(timeout_seconds=0)  # what has arrived already counts as running
+        wasyncore.dispatcher.close(self._waitress)  # no more connections; the trigger still wakes the loop
+        while (running := self._close_idle()) and self._drain.remaining():
+            self._turn(timeout_seconds=0.1)
+        return running
+
+    def _close_idle(self) -> int:
+        running = [channel for channel in self._waitress.active_channels.values() if _is_busy(channel)]
+        for channel in set(self._waitress.active_channels.values()).difference(running):
+            channel.handle_close()
+        return len(running)
+
+
+def _waitress(app: WSGIApplication, listening: socket.socket, sockets: dict[int, Any], threads: int) -> Any:
+    server: Any = create_server(
+        app,
+        map=sockets,
+        sockets=[listening],
+        threads=threads,
+        ident=None,
+        connection_limit=CONNECTIONS,
+        channel_timeout=IDLE_SECONDS,
+        cleanup_interval=CLEANUP_SECONDS,
+        max_request_header_size=MAX_HEADER_BYTES,
+        max_request_body_size=MAX_BODY_BYTES,
+        asyncore_use_poll=True,
+    )
+    server.channel_class = _Channel
+    return server
+
+
+def _is_busy(channel: Any) -> bool:
+    """A request is being answered, or its answer is not sent yet. One that is half received is not."""
+    return bool(channel.requests or channel.total_outbufs_len)
+
+
+class _Refusal(ErrorTask):
+    """What waitress refuses by itself (malformed, too large, …), as a problem like any other."""
+
+    def execute(self) -> None:
+        error = self.request.error  # type: ignore[attr-defined]  # the stubs take the request for its error
+        body = document(error.code, error.body)
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers = [("Content-Type", MEDIA_TYPE)]
+        self.content_length = len(body)
+        self.set_close_on_finish()
+        self.write(body)
+
+
+class _Channel(HTTPChannel):
+    error_task_class = _Refusal
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or a restart waits for old connections
+            listening.bind(address)
+            listening.listen()
+        except OSError:
+            listening.close()
+            raise
+    except OSError as error:
+        raise ServerError(f"cannot listen on {host} port {port}: {error.strerror}; see HOST and PORT") from error
+    return listening
+
+
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

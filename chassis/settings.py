@@ -1,0 +1,67 @@
+"""Settings from environment variables into a frozen dataclass, once, with one clear line for a bad value.
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ServiceSettings):
+    port: Port = 8000
+    api_key: str = field(default="", repr=False)      # repr=False: a secret, never shown
+
+settings = read(Settings, os.environ)                 # PORT, API_KEY, DATA_DIR, …
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
+
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from pydantic import Field as Allowed
+
+from chassis.drain import DRAIN_SECONDS
+from chassis.errors import SettingsError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Settings = TypeVar("Settings", bound="DataclassInstance")
+
+Port = Annotated[int, Allowed(ge=0, le=65535)]  #: 0 takes a free one
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)]
+LogFormat = Literal["auto", "console", "json"]
+DrainSeconds = Annotated[float, Allowed(ge=0, le=3600)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSettings:
+    """What the chassis itself needs; a service's settings inherit from it."""
+
+    data_dir: Path = Path("data")  #: everything the service keeps in files
+    database_url: str = field(default="", repr=False)  #: any SQLAlchemy URL; unset: a SQLite file in `data_dir`
+    host: str = "127.0.0.1"
+    port: Port = 0
+    drain_seconds: DrainSeconds = DRAIN_SECONDS  #: how long a stop waits for what is under way
+    log_level: LogLevel = "INFO"
+    log_format: LogFormat = "auto"  #: `auto`: for people in a terminal, JSON elsewhere
+
+
+def read(cls: type[Settings], environ: Mapping[str, str]) -> Settings:
+    """The settings, field `data_dir` from variable `DATA_DIR`; an empty variable counts as unset.
+
+    `SettingsError` names the first variable that is missing or not possible, and what is allowed.
+    """
+    hints = get_type_hints(cls, include_extras=True)
+    given = {f.name: environ[f.name.upper()] for f in fields(cls) if environ.get(f.name.upper())}
+    for f in fields(cls):
+        if f.name not in given and f.default is MISSING and f.default_factory is MISSING:
+            raise SettingsError(f"{f.name.upper()} is not set")
+    return cls(**{f.name: _validated(f, hints[f.name], given[f.name]) for f in fields(cls) if f.name in given})
+
+
+def _validated(f: Field[Any], hint: Any, text: str) -> object:
+    try:
+        return TypeAdapter(hint).validate_python(text)
+    except ValidationError as error:
+        variable = f"{f.name.upper()}={text!r}" if f.repr else f.name.upper()
+        allowed = error.errors(include_url=False, include_input=False)[0]["msg"]
+        raise SettingsError(f"{variable} is not possible: {allowed[:1].lower()}{allowed[1:]}") from None

@@ -1,0 +1,59 @@
+"""The idempotent consumer: event in, at most one email out.
+
+The broker delivers at least once: the same event may come twice, to two members at once, or again after a crash.
+The inbox decides who sends. One window stays open: a crash after the mail server has taken the email and before
+`mark_sent` sends it again, with the same Message-ID, so that a mail reader can tell.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import broker
+from email_service.inbox import Inbox
+from email_service.mail import Mail, welcome
+from email_service.mailers import Mailer
+from events import EventError, UserRegistered
+
+log = logging.getLogger(__name__)
+
+GROUP = "email-service"
+
+
+@dataclass(frozen=True)
+class SendWelcome:
+    """The handler for `user.registered`. It returns once the email is sent; what it raises the broker retries."""
+
+    inbox: Inbox
+    mailer: Mailer
+
+    def __call__(self, delivery: broker.Event) -> None:
+        """Send the email, unless it is sent; `Reject` for a message that no retry will make readable."""
+        event = _read(delivery.message)
+        mail = welcome(event)
+        about = {"event_id": event.event_id}
+        log.info("[User Registered]: %s <%s> (id %s)", mail.name, mail.to, event.user_id, extra=about)
+        if self._send_once(event, mail):
+            log.info("email sent to %s", mail.to, extra=about)
+        else:
+            log.info("the email was sent before; this duplicate is suppressed", extra=about)
+
+    def _send_once(self, event: UserRegistered, mail: Mail) -> bool:
+        claim = self.inbox.claim(event.event_id, event.user_id, mail)
+        if claim is None:
+            return False
+        try:
+            self.mailer.send(mail)
+        except Exception:
+            self.inbox.release(claim)
+            raise
+        self.inbox.mark_sent(claim)
+        return True
+
+
+def _read(message: broker.Message) -> UserRegistered:
+    try:
+        return UserRegistered.from_message(message)
+    except EventError as error:
+        raise broker.Reject(str(error)) from error

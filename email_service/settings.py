@@ -1,0 +1,30 @@
+"""Settings of the email service; `.env.example` explains each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import EmailStr
+from pydantic import Field as Allowed
+
+from chassis.settings import Port, ServiceSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ServiceSettings):
+    """Read once, by `__main__.py`."""
+
+    broker: str = field(default="http", repr=False)  #: a short name or a URL, maybe with a password
+    registry: str = "file"
+    broker_secret: str | None = field(default=None, repr=False)
+    port: Port = 8001
+    mail_url: str = "console:"  #: `console:`, `file:DIR` or `smtp://HOST:PORT`
+    mail_from: EmailStr = "welcome@example.com"
+    concurrency: Annotated[int, Allowed(ge=1, le=100)] = 4  #: emails sent at a time
+    claim_seconds: Annotated[float, Allowed(gt=0)] = 30  #: longer than any email takes to send
+
+    @property
+    def database(self) -> str:
+        """The URL of this service's own database."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'emails.db'}"

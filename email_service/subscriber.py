@@ -1,0 +1,68 @@
+"""Keeps the service subscribed from its start to its end, also when the broker is not there yet."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from types import TracebackType
+from typing import Self
+
+from broker import Broker, BrokerError, DrainTimeout, Handler
+from chassis.drain import Drain
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1.0
+
+
+class Subscriber:
+    """As a context manager: connects and subscribes, and at the end drains and disconnects.
+
+    It enters at once. A broker that is down is tried again until it is up; from then on, reconnecting is the
+    broker's business.
+    """
+
+    def __init__(
+        self, broker: Broker, topic: str, handler: Handler, *, drain: Drain | None = None, **options: object
+    ) -> None:
+        self._broker = broker
+        self._topic = topic
+        self._handler = handler
+        self._drain = drain or Drain()
+        self._options = options
+        self._stopping = threading.Event()
+        self._subscribed = threading.Event()
+        self._thread = threading.Thread(target=self._subscribe, name="subscriber")
+
+    def is_subscribed(self) -> bool:
+        """Whether events arrive: false before the subscription is in force, and from the moment it is drained."""
+        return self._subscribed.is_set() and not self._stopping.is_set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._thread.join()
+        try:
+            self._broker.disconnect(self._drain.remaining())
+        except DrainTimeout as late:
+            log.warning("%s", late)
+
+    def _subscribe(self) -> None:
+        warn = log.warning
+        while not self._stopping.is_set():
+            try:
+                self._broker.connect()
+                self._broker.subscribe(self._topic, self._handler, **self._options)
+            except BrokerError as error:
+                warn("not subscribed yet, trying on: %s", error)
+                warn = log.debug
+                self._stopping.wait(RETRY_SECONDS)
+            else:
+                log.info("subscribed to %s on the %s broker", self._topic, self._broker.name)
+                self._subscribed.set()
+                return

@@ -1,0 +1,33 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import mariadb as servers
+
+pytest_plugins = ["broker.testing.plugin"]
+
+
+@pytest.fixture(scope="session")
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Operator]:
+    """One for all tests of a worker, started for the first that asks; with MYSQL_URL yours, which is not stopped."""
+    if url := os.environ.get("MYSQL_URL"):
+        yield servers.ReadersMySql(url)
+        return
+    with servers.MariaDbServer(tmp_path_factory.mktemp("mariadb")) as started:
+        yield started
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database of this test's own: on SQLite, unless it is marked `on_each_database` or `on_mariadb`."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield f"sqlite:///{tmp_path / 'new folder' / 'test.db'}"
+        return
+    with request.getfixturevalue("mariadb").new_database() as url:
+        yield url

@@ -1,0 +1,18 @@
+"""The whole application as real processes, on free ports, on the http broker and SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.processes import Application
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Application]:
+    """Both services, not started yet; gone when the test is over."""
+    application = Application(tmp_path)
+    yield application
+    application.close()

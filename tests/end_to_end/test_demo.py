@@ -1,0 +1,91 @@
+"""The demo as a newcomer sees it, and what it leaves behind: nothing."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from broker.testing import eventually
+from tests.end_to_end.processes import Program, run
+
+DEMO = ["demo.py", "--free-ports"]  # several run at a time
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Program]:
+    """The demo in the background; its temporary folders are in the test's own."""
+    program = Program(DEMO, tmp_path / "demo.log", {"TMPDIR": str(tmp_path)})
+    yield program
+    program.close()
+
+
+@pytest.mark.parametrize("broker", ["http", "memory"])
+def test_it_tells_the_story_and_ends_by_itself(broker: str, tmp_path: Path) -> None:
+    """With the tutorial's own lines, the conflict, and the ledger at the end; nothing is left but what was there."""
+    ended = run(*DEMO, "--broker", broker, settings={"TMPDIR": str(tmp_path)})
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
+    for name in ("学院君", "Ada Lovelace", "Zoë 🦊"):
+        assert ended.stdout.count(f"[User Registered]: {name}") == 1
+        assert ended.stdout.count(f"[SENDING A EMAIL TO {name}...]") == 1
+    assert "409" in ended.stdout
+    assert ended.stdout.count(" stopped\n") >= 1, "drained, not killed"
+    assert "LEDGER" in ended.stdout.splitlines()[-1]
+    assert "\x1b" not in ended.stdout
+    assert _processes_of(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
+def test_it_leaves_no_process_however_it_ends(demo: Program, number: signal.Signals, tmp_path: Path) -> None:
+    """Asked to, by Ctrl-C, with its terminal, or killed: both services go with it."""
+    demo.start()
+    eventually(lambda: demo.says("listening on"), "a service has started")
+    eventually(lambda: len(_processes_of(tmp_path)) == 3, "three processes run")
+    assert demo.stop(number) != 0
+    eventually(lambda: _processes_of(tmp_path) == [], "no process is left")
+
+
+def test_in_a_terminal_it_stays_until_ctrl_c(demo: Program, tmp_path: Path) -> None:
+    """It says what to try next."""
+    ours, its = pty.openpty()
+    demo.start(stdin=its)
+    eventually(lambda: demo.says("Ctrl-C in this window ends everything"), "it says what to try")
+    assert re.search(r"client\.py --url http://127\.0\.0\.1:\d+", demo.output)
+    assert demo.stop(signal.SIGINT) == 0
+    assert _processes_of(tmp_path) == []
+    os.close(ours)
+    os.close(its)
+
+
+def test_it_keeps_the_data_where_it_is_told(tmp_path: Path) -> None:
+    """And a second run goes on with them."""
+    folder = tmp_path / "kept"
+    for _ in range(2):
+        assert run(*DEMO, "--keep", str(folder)).returncode == 0
+    assert (folder / "users.db").exists()
+
+
+def test_it_fails_when_a_service_does_not_start(tmp_path: Path) -> None:
+    """The service's own line is in the story, and the demo says which one it was."""
+    ended = run(*DEMO, "--broker", "carrier-pigeon", settings={"TMPDIR": str(tmp_path)})
+    assert ended.returncode == 1
+    assert "unknown broker 'carrier-pigeon'" in ended.stdout
+    assert "did not start" in ended.stderr
+    assert _processes_of(tmp_path) == []
+
+
+def _processes_of(folder: Path) -> list[int]:
+    """The processes that were started with this temporary folder, alive or not yet."""
+    found = []
+    for process in psutil.process_iter(["pid", "environ"]):
+        environ = process.info["environ"] or {}
+        if environ.get("TMPDIR") == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+            found.append(process.pid)
+    return found

@@ -1,0 +1,112 @@
+"""The same story on every broker and database with a server of its own; and what a `kill -9` of that server costs.
+
+Nothing is said here of how a broker works: one word is swapped, and the application does not notice.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from broker.testing import eventually
+from tests.end_to_end.processes import Application, Program, run
+from tests.servers.kafka import MockKafka
+from tests.servers.mariadb import Operator as MariaDb
+from tests.servers.nats import NatsServer
+from tests.servers.process import ServerProcess
+from tests.servers.rabbitmq import RabbitMQServer
+from tests.servers.redis import RedisServer
+
+REGISTRATIONS = 500
+MIDDLE = 100  #: emails sent when the server is killed
+
+
+@dataclass(frozen=True)
+class Server:
+    """A broker's server, and how to take it away and bring it back."""
+
+    url: str
+    kill: Callable[[], None]
+    start: Callable[[], None]
+
+
+@pytest.fixture(params=["redis", "nats", "rabbitmq", "kafka"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    """A private server; Kafka's is a mock in memory, which is taken down and up instead of killed."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    if request.param == "kafka":
+        with MockKafka() as kafka:
+            yield Server(kafka.url, lambda: kafka.tell("down"), lambda: kafka.tell("up"))
+    elif request.param == "rabbitmq":
+        with RabbitMQServer(folder) as rabbitmq:
+            at_once = partial(ServerProcess.kill, rabbitmq)  # its queues are older than a second by then
+            yield Server(f"rabbitmq://127.0.0.1:{rabbitmq.port}", at_once, rabbitmq.start)
+    else:
+        with {"redis": RedisServer, "nats": NatsServer}[request.param](folder) as other:
+            yield Server(other.url, other.kill, other.start)
+
+
+def demo(broker: str, database: str | None, folder: Path) -> None:
+    """Run the demo, and see the whole story."""
+    on = ["--database", database] if database else []
+    ended = run("demo.py", "--free-ports", "--broker", broker, *on, settings={"TMPDIR": str(folder)})
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
+    for name in ("学院君", "Ada Lovelace", "Zoë 🦊"):
+        assert ended.stdout.count(f"[SENDING A EMAIL TO {name}...]") == 1
+    assert "users 3 · emailed 3 · on its way 0 · dead-lettered 0 · LOST 0" in ended.stdout.splitlines()[-1]
+
+
+def test_the_demo_is_the_same_on_each_server(server: Server, mariadb: MariaDb, tmp_path: Path) -> None:
+    """On SQLite, and on MariaDB."""
+    demo(server.url, None, tmp_path)
+    demo(server.url, mariadb.url(f"demo_{os.urandom(4).hex()}"), tmp_path)
+
+
+@pytest.mark.parametrize("broker", ["http", "memory"])
+def test_the_demo_is_the_same_without_a_server_on_mariadb(broker: str, mariadb: MariaDb, tmp_path: Path) -> None:
+    """SQLite is in `test_demo.py`."""
+    demo(broker, mariadb.url(f"demo_{os.urandom(4).hex()}"), tmp_path)
+
+
+def test_a_kill_of_the_server_amid_500_registrations_costs_no_email(server: Server, tmp_path: Path) -> None:
+    """Registrations go on meanwhile; after the restart 500 emails are sent, and none twice."""
+    app = Application(tmp_path)
+    for service in (app.users, app.emails):
+        service.set(BROKER=server.url)
+    with ExitStack() as ending:
+        ending.callback(app.close)
+        app.start()
+        client = Program(many(app), tmp_path / "client.log", {})
+        ending.callback(client.close)
+        client.start()
+        eventually(lambda: sent(app) >= MIDDLE, "it is the middle of it")
+        server.kill()
+        before = users_registered(app)
+        eventually(lambda: users_registered(app) >= before + 50, "registrations go on without the server")
+        server.start()
+        assert client.process.wait(90) == 0, client.output
+    assert sent(app) == REGISTRATIONS
+
+
+def many(app: Application) -> list[str]:
+    """The client, to register them all and wait for each email."""
+    return f"""client.py --url {app.users.url} --emails-url {app.emails.url} --timeout 90
+        --count {REGISTRATIONS} --concurrency 4""".split()
+
+
+def sent(app: Application) -> int:
+    """How many emails the simulated mailer has sent, those sent twice counted twice."""
+    return app.emails.output.count("[SENDING A EMAIL TO ")
+
+
+def users_registered(app: Application) -> int:
+    """How many users the user service says it has stored."""
+    return len(re.findall(r'"user \S+ registered"', app.users.output))

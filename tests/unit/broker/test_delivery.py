@@ -1,0 +1,265 @@
+"""The engine when its server fails it. What handlers see is held by the contract suite."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import pytest
+
+from broker.delivery import Subscription
+from broker.errors import BrokerError, DrainTimeout, Reject
+from broker.message import Event, Message
+from broker.options import SubscribeOptions
+from broker.source import BroadcastSource, Delivery, Source
+from broker.testing import Recorder, eventually
+
+
+@dataclass(eq=False)
+class Script(Source[int]):
+    """A server with so many messages, which fails when a call's name is in `failing`, and notes what was done."""
+
+    messages: int
+    attempt: int = 1
+    failing: dict[str, Exception] = field(default_factory=dict)
+    done: list[str] = field(default_factory=list)
+    largest: int = 0
+    closed: bool = False
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._interrupted = threading.Event()
+        self._next = 0
+        self._held = 0
+
+    def fetch(self, limit: int, timeout_seconds: float) -> Sequence[Delivery[int]]:
+        self._maybe_fail("fetch")
+        with self._lock:
+            numbers = range(self._next, min(self._next + limit, self.messages))
+            self._next = numbers.stop if numbers else self._next
+            self._held += len(numbers)
+            self.largest = max(self.largest, self._held)
+        if not numbers:
+            self._interrupted.wait(0.01)
+        return [Delivery(Message(str(n).encode()), self.attempt, n) for n in numbers]
+
+    def interrupt(self) -> None:
+        self._interrupted.set()
+
+    def close(self) -> None:
+        self.closed = True
+
+    def ack(self, deliveries: Sequence[Delivery[int]]) -> None:
+        self._note("ack", *deliveries)
+
+    def retry(self, delivery: Delivery[int], delay_seconds: float) -> None:
+        self._note("retry", delivery)
+
+    def bury(self, delivery: Delivery[int], reason: str) -> None:
+        self._note("bury", delivery)
+
+    def release(self, deliveries: Sequence[Delivery[int]]) -> None:
+        self._note("release", *deliveries)
+
+    def begin_last(self, delivery: Delivery[int]) -> None:
+        self._maybe_fail("begin_last")
+
+    def extend(self, deliveries: Sequence[Delivery[int]]) -> None:
+        self._note("extend", *deliveries)
+
+    def _note(self, verb: str, *deliveries: Delivery[int]) -> None:
+        self._maybe_fail(verb)
+        with self._lock:
+            self._held -= len(deliveries) if verb != "extend" else 0
+            self.done.extend(f"{verb} {delivery.token}" for delivery in deliveries)
+
+    def _maybe_fail(self, verb: str) -> None:
+        if verb in self.failing:
+            raise self.failing[verb]
+
+
+Start = Callable[..., Subscription]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a subscription, and ends it after the test."""
+    started: list[Subscription] = []
+
+    def begin(source: Source[int], handler: Callable[[Event], object], **options: object) -> Subscription:
+        chosen = SubscribeOptions(**{"queue": "g", **options})  # type: ignore[arg-type]  # as the test says
+        started.append(Subscription("t", handler, chosen, source, drain_seconds=5))
+        return started[-1]
+
+    yield begin
+    for subscription in started:
+        with suppress(DrainTimeout):  # some leave a message that nobody acks
+            subscription.unsubscribe(time.monotonic() + 2)
+
+
+@pytest.mark.parametrize("error", [BrokerError("away"), RuntimeError("a bug in an adapter")])
+def test_no_error_of_a_fetch_ends_the_subscription(start: Start, error: Exception) -> None:
+    """It goes on by itself once the server is back."""
+    source, seen = Script(3, failing={"fetch": error}), Recorder()
+    start(source, seen)
+    source.failing.clear()
+    seen.wait(3)
+
+
+def test_an_ack_that_fails_is_sent_again(start: Start) -> None:
+    """Until it is taken, once."""
+    source, seen = Script(3, failing={"ack": BrokerError("away")}), Recorder()
+    start(source, seen)
+    seen.wait(3)
+    source.failing.clear()
+    eventually(lambda: sorted(source.done) == ["ack 0", "ack 1", "ack 2"], "each was acked once")
+
+
+def test_a_last_attempt_waits_until_it_can_be_noted(start: Start) -> None:
+    """It must not run unnoted: a crash would repeat it for ever."""
+    source, seen = Script(1, attempt=8, failing={"begin_last": BrokerError("away")}), Recorder()
+    subscription = start(source, seen)
+    eventually(lambda: subscription._later, "it waits")
+    assert seen.received == []
+    source.failing.clear()
+    seen.wait(1)
+    eventually(lambda: source.done == ["ack 0"], "it was acked")
+
+
+def test_a_dead_letter_that_cannot_be_stored_is_tried_again_and_its_lease_kept(start: Start) -> None:
+    """The original is neither acked nor handed back meanwhile."""
+
+    def reject(event: Event) -> None:
+        raise Reject("no")
+
+    source = Script(1, failing={"bury": BrokerError("full")})
+    start(source, reject, lease_seconds=0.06)
+    eventually(lambda: source.done.count("extend 0") >= 2, "its lease is renewed")
+    assert set(source.done) == {"extend 0"}
+    source.failing.clear()
+    eventually(lambda: "bury 0" in source.done, "it is a dead letter in the end")
+
+
+def test_a_member_never_holds_more_than_its_prefetch(start: Start) -> None:
+    """Whatever the server would give it."""
+    source, seen = Script(100), Recorder()
+    start(source, seen, prefetch=7, concurrency=2)
+    seen.wait(100)
+    eventually(lambda: len(source.done) == 100, "all are acked")
+    assert source.largest <= 7
+
+
+def test_the_lease_of_a_message_that_waits_for_its_ack_is_kept(start: Start) -> None:
+    """The engine ends it in time; the server does so only when this process has died."""
+    source = Script(1)
+    subscription = start(source, Recorder(), auto_ack=False)
+    eventually(lambda: subscription._flight._unacked, "the handler has returned")
+    subscription._renew()
+    assert source.done == ["extend 0"]
+
+
+def test_the_lease_of_a_message_that_is_never_acked_ends(start: Start) -> None:
+    """When the options say; then there is another attempt."""
+    source = Script(1)
+    start(source, Recorder(), auto_ack=False, lease_seconds=0.1)
+    eventually(lambda: "retry 0" in source.done, "its lease has ended")
+
+
+def test_a_server_that_is_gone_does_not_keep_a_drain_from_ending(start: Start) -> None:
+    """What cannot be handed back comes again when its lease ends."""
+    proceed = threading.Event()
+    source, seen = Script(5), Recorder(lambda event: proceed.wait(10))
+    subscription = start(source, seen)
+    seen.wait(1)
+    source.failing["release"] = BrokerError("away")
+    subscription.stop()
+    proceed.set()
+    subscription.unsubscribe()
+    assert source.closed
+    assert source.done == ["ack 0"]
+
+
+def test_a_handler_that_fails_after_its_drain_was_given_up_changes_nothing(start: Start) -> None:
+    """The source is closed by then, and its message has gone back to the group."""
+    running, proceed, failed = threading.Event(), threading.Event(), threading.Event()
+
+    def fail_late(event: Event) -> None:
+        running.set()
+        proceed.wait(10)
+        failed.set()
+        raise RuntimeError("too late")
+
+    source = Script(1)
+    subscription = start(source, fail_late)
+    assert running.wait(10)
+    with pytest.raises(DrainTimeout):
+        subscription.unsubscribe(time.monotonic())
+    proceed.set()
+    assert failed.wait(10)
+    for worker in subscription._workers:
+        worker.join()
+    assert source.done == []
+
+
+class Mute(Exception):
+    """An error that cannot tell what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("not even this")
+
+
+@pytest.mark.parametrize("fault", ["on_error exits", "error without words"])
+def test_a_worker_survives_whatever_follows_a_failure(fault: str) -> None:
+    """The next message is handled."""
+
+    def behave(event: Event) -> None:
+        if event.message.body == b"0":
+            raise Mute if fault == "error without words" else RuntimeError("no")
+
+    def on_error(event: Event) -> None:
+        if fault == "on_error exits":
+            raise SystemExit(1)
+
+    source, seen = Script(2), Recorder(behave)
+    subscription = Subscription("t", seen, SubscribeOptions(queue="g"), source, 5, on_error)
+    seen.wait(2)
+    eventually(lambda: sorted(source.done) == ["ack 1", "retry 0"], "both are settled")
+    subscription.unsubscribe()
+
+
+def test_a_keeper_survives_a_bug_in_an_adapter(start: Start) -> None:
+    """And flushes the acks once it is gone."""
+    source, seen = Script(2, failing={"ack": RuntimeError("a bug")}), Recorder()
+    start(source, seen)
+    seen.wait(2)
+    source.failing.clear()
+    eventually(lambda: len(source.done) == 2, "the acks are flushed")
+
+
+class Flood(BroadcastSource):
+    """Broadcasts without end."""
+
+    def fetch(self, limit: int, timeout_seconds: float) -> Sequence[Delivery[None]]:
+        return [Delivery(Message(), 1, None) for _ in range(limit)]
+
+    def interrupt(self) -> None:
+        """There is nothing to wake."""
+
+    def close(self) -> None:
+        """Nothing to leave."""
+
+
+def test_broadcasts_that_fail_do_not_fill_the_memory(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many wait for another attempt; more are passed over at once."""
+    monkeypatch.setattr("broker.delivery.MAX_WAITING_BROADCASTS", 10)
+
+    def fail(event: Event) -> None:
+        raise RuntimeError("broken")
+
+    seen = Recorder(fail)
+    subscription = start(Flood(), seen, queue=None, retry_delays=(60,))
+    seen.wait(200)
+    assert len(subscription._later) <= 10

@@ -1,0 +1,52 @@
+"""Log lines, as another process reads them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import logging
+from chassis import logs
+
+logs.configure("some-service", "INFO", {log_format!r})
+log = logging.getLogger("some.module")
+log.info("学院君 \\ud800", extra={{"event_id": "e1"}})
+try:
+    password = "-".join(["geheim"] * 3)
+    raise ValueError("broken")
+except ValueError:
+    log.exception("failed")
+print("学院君")
+"""
+
+
+def lines_of(log_format: str, folder: Path) -> list[str]:
+    """Standard error of a program that logs, in a locale that knows no Chinese."""
+    program = folder / "program.py"
+    program.write_text(PROGRAM.format(log_format=log_format), encoding="utf-8")
+    environ = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONPATH": "."}
+    finished = subprocess.run([sys.executable, program], env=environ, capture_output=True, check=True, timeout=30)
+    assert finished.stdout.decode() == "学院君\n"
+    return finished.stderr.decode().splitlines()
+
+
+def test_a_json_line_says_service_level_logger_and_extras(tmp_path: Path) -> None:
+    """What a log collector searches by; any script arrives whole, and half a character breaks nothing."""
+    first, second = (json.loads(line) for line in lines_of("auto", tmp_path))
+    expected = {"service": "some-service", "level": "info", "logger": "some.module", "event_id": "e1"}
+    assert expected.items() <= first.items()
+    assert first["event"].startswith("学院君")
+    assert "ValueError: broken" in second["exception"]
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_traceback_shows_no_local_variables(log_format: str, tmp_path: Path) -> None:
+    """One of them may be a password."""
+    text = "\n".join(lines_of(log_format, tmp_path))
+    assert "ValueError: broken" in text
+    assert "geheim-geheim" not in text

@@ -1,0 +1,147 @@
+"""The HTTP server: how it stops, and what it puts up with."""
+
+from __future__ import annotations
+
+import errno
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+from flask import Flask, request
+
+from broker.testing import eventually
+from chassis.drain import Drain
+from chassis.errors import ServerError
+from chassis.server import Server
+
+
+class SlowApp:
+    """`GET /slow` answers when told to; everything else at once."""
+
+    def __init__(self) -> None:
+        self.started = threading.Event()
+        self.go_on = threading.Event()
+        self.wsgi = Flask("slow")
+        self.wsgi.add_url_rule("/slow", view_func=self.slow)
+        self.wsgi.add_url_rule("/", view_func=lambda: "quick")
+        self.wsgi.add_url_rule("/length", view_func=lambda: str(len(request.data)), endpoint="length", methods=["POST"])
+
+    def slow(self) -> str:
+        """The view."""
+        self.started.set()
+        self.go_on.wait(60)
+        return "slow" * 100_000
+
+
+@pytest.fixture
+def app() -> Iterator[SlowApp]:
+    """An app that is let go at the end, so that no thread stays."""
+    slow_app = SlowApp()
+    yield slow_app
+    slow_app.go_on.set()
+
+
+def serve(app: SlowApp, drain_seconds: float = 20) -> Server:
+    """A server on a free port."""
+    return Server(app.wsgi, "127.0.0.1", 0, drain=Drain(drain_seconds))
+
+
+def address(server: Server) -> tuple[str, int]:
+    """Where it listens."""
+    return "127.0.0.1", int(server.url.rpartition(":")[2])
+
+
+def refuses(server: Server) -> bool:
+    """Whether it takes no connections."""
+    with socket.socket() as probe:
+        return probe.connect_ex(address(server)) == errno.ECONNREFUSED
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """How long it takes."""
+    started = time.monotonic()
+    action()
+    return time.monotonic() - started
+
+
+def test_a_stop_lets_running_requests_finish_and_takes_no_more(app: SlowApp) -> None:
+    """The answer arrives whole; meanwhile, others are refused."""
+    with ThreadPoolExecutor(2) as threads:
+        server = serve(app)
+        server.__enter__()
+        running = threads.submit(requests.get, f"{server.url}/slow", timeout=30)
+        assert app.started.wait(20)
+        stopping = threads.submit(server.__exit__, None, None, None)
+        eventually(lambda: refuses(server), "connections are refused")
+        with pytest.raises(TimeoutError):
+            stopping.result(timeout=1.5)
+        app.go_on.set()
+        stopping.result(timeout=20)
+        assert running.result(timeout=20).text == "slow" * 100_000
+
+
+def test_a_stop_waits_no_longer_than_its_deadline(app: SlowApp) -> None:
+    """A request that never ends is cut off."""
+    with ThreadPoolExecutor(1) as threads:
+        with serve(app, drain_seconds=0.1) as server:
+            running = threads.submit(requests.get, f"{server.url}/slow", timeout=30)
+            assert app.started.wait(20)
+        with pytest.raises(requests.ConnectionError):
+            running.result(timeout=20)
+
+
+def test_idle_and_half_sent_connections_hold_up_no_stop(app: SlowApp) -> None:
+    """One that is kept alive, and one that has sent half a request: the 20 seconds are not used up."""
+    server = serve(app)
+    server.__enter__()
+    with requests.Session() as keeps_alive, socket.create_connection(address(server)) as half:
+        keeps_alive.get(server.url, timeout=20)
+        half.sendall(b"POST /length HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf")
+        assert seconds(lambda: server.__exit__(None, None, None)) < 5
+
+
+def test_half_sent_requests_hold_up_no_others(app: SlowApp) -> None:
+    """Many more of them than there are threads."""
+    with serve(app) as server:
+        half_sent = [socket.create_connection(address(server)) for _ in range(40)]
+        for connection in half_sent:
+            connection.sendall(b"POST /length HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf")
+        assert requests.get(server.url, timeout=20).text == "quick"
+        for connection in half_sent:
+            connection.close()
+
+
+def test_one_process_may_serve_twice(app: SlowApp) -> None:
+    """Each on a port of its own; one stops without the other."""
+    with serve(app) as one:
+        with serve(app) as other:
+            assert requests.get(other.url, timeout=20).ok
+        assert requests.get(one.url, timeout=20).ok
+
+
+def test_a_busy_port_is_refused_in_one_line(app: SlowApp) -> None:
+    """It says which, and what to change."""
+    with serve(app) as server, pytest.raises(ServerError, match=r"127\.0\.0\.1 port \d+: .*in use; see HOST and PORT"):
+        Server(app.wsgi, *address(server))
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n", 413),
+    ],
+)
+def test_what_no_view_sees_is_refused_as_a_problem_too(app: SlowApp, sent: bytes, status: int) -> None:
+    """Clients read one shape of error, whoever refuses them."""
+    with serve(app) as server, socket.create_connection(address(server), timeout=20) as connection:
+        connection.sendall(sent)
+        head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
+    assert f" {status} ".encode() in head.splitlines()[0]
+    assert b"application/problem+json" in head
+    assert json.loads(body)["status"] == status

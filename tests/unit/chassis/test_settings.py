@@ -1,0 +1,64 @@
+"""Settings: what the environment says, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from chassis.errors import SettingsError
+from chassis.settings import ServiceSettings, read
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ServiceSettings):
+    """Those of some service."""
+
+    url: str
+    api_key: int = field(default=0, repr=False)
+
+
+def test_variables_become_fields_of_their_types() -> None:
+    """`DATA_DIR` is a path, `PORT` a number, and levels may be in any case."""
+    settings = read(Settings, {"URL": "x:", "DATA_DIR": "/d", "PORT": "80", "LOG_LEVEL": "debug", "OTHER": "1"})
+    assert settings == Settings(url="x:", data_dir=Path("/d"), port=80, log_level="DEBUG")
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    """A line `PORT=` in an .env file leaves the default."""
+    assert read(Settings, {"URL": "x:", "PORT": ""}) == Settings(url="x:")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("PORT", "abc", "valid integer"),
+        ("PORT", "65536", "less than or equal to 65535"),
+        ("LOG_LEVEL", "loud", "'DEBUG', 'INFO'"),
+        ("DRAIN_SECONDS", "-1", "greater than or equal to 0"),
+    ],
+)
+def test_a_bad_value_is_one_line_that_says_what_is_allowed(variable: str, value: str, allowed: str) -> None:
+    """Whoever starts the service reads the variable, its value and what to write instead."""
+    with pytest.raises(SettingsError) as caught:
+        read(Settings, {"URL": "x:", variable: value})
+    line = str(caught.value)
+    assert variable in line
+    assert value.upper() in line.upper()
+    assert allowed in line
+    assert "\n" not in line
+
+
+def test_a_missing_value_is_named() -> None:
+    """A field without a default must be set."""
+    with pytest.raises(SettingsError, match="URL is not set"):
+        read(Settings, {})
+
+
+def test_a_secret_is_shown_neither_in_an_error_nor_in_the_settings() -> None:
+    """`repr=False` is what makes a field a secret."""
+    with pytest.raises(SettingsError, match="API_KEY is not possible") as caught:
+        read(Settings, {"URL": "x:", "API_KEY": "hush"})
+    assert "hush" not in str(caught.value)
+    assert "424242" not in repr(read(Settings, {"URL": "x:", "API_KEY": "424242"}))

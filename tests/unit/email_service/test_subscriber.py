@@ -1,0 +1,98 @@
+"""Subscribed from start to stop, whatever the broker does meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+
+import pytest
+
+import broker
+from broker import Event, Message
+from broker.memory import MemoryBroker
+from broker.testing import eventually
+from chassis.drain import Drain
+from email_service import subscriber
+from email_service.subscriber import Subscriber
+
+
+class LateBroker(MemoryBroker):
+    """A memory broker that is down for the first two calls."""
+
+    calls = 0
+
+    def _open(self) -> None:
+        self.calls += 1
+        if self.calls <= 2:
+            raise self.error("nobody listens")
+        super()._open()
+
+
+def subscribed(service: Subscriber) -> None:
+    """Wait until it is."""
+    eventually(service.is_subscribed, "a subscription")
+
+
+def test_a_broker_that_is_down_at_the_start_is_tried_until_it_is_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The service starts, is not ready meanwhile, and says so in one line, not in one for each try."""
+    monkeypatch.setattr(subscriber, "RETRY_SECONDS", 0.01)
+    caplog.set_level(logging.INFO)
+    service = Subscriber(LateBroker(), "topic", lambda _: None, queue="group")
+    assert not service.is_subscribed()
+    with service:
+        subscribed(service)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings == ["not subscribed yet, trying on: memory broker at memory://: nobody listens"]
+
+
+def test_a_stop_ends_the_tries() -> None:
+    """SIGTERM while the broker is down: no waiting for it."""
+    bus = LateBroker()
+    bus.calls = -(10**9)
+    with Subscriber(bus, "topic", lambda _: None, queue="group"):
+        pass
+
+
+def test_leaving_finishes_what_runs_and_delivers_nothing_more() -> None:
+    """The email under way is sent; the next one waits for the next member."""
+    address = f"memory://{uuid.uuid4()}"
+    started, finish, finished = threading.Event(), threading.Event(), []
+
+    def handler(event: Event) -> None:
+        started.set()
+        finish.wait(10)
+        finished.append(event.message.body)
+
+    with broker.connect(address) as publisher:
+        service = Subscriber(broker.new(address), "topic", handler, queue="group")
+        with service:
+            subscribed(service)
+            publisher.publish("topic", Message(b"1"), Message(b"2"))
+            assert started.wait(10)
+            threading.Timer(0.05, finish.set).start()
+        assert finished == [b"1"]
+        assert not service.is_subscribed()
+        assert publisher.backlog("topic", "group") == 1
+
+
+def test_a_handler_that_outlasts_the_drain_does_not_fail_the_stop(caplog: pytest.LogCaptureFixture) -> None:
+    """What it had is delivered again; the process still ends well."""
+    address = f"memory://{uuid.uuid4()}"
+    started, finish = threading.Event(), threading.Event()
+
+    def handler(_: Event) -> None:
+        started.set()
+        finish.wait(10)
+
+    with broker.connect(address) as publisher:
+        service = Subscriber(broker.new(address), "topic", handler, drain=Drain(0.05), queue="group")
+        with service:
+            subscribed(service)
+            publisher.publish("topic", Message(b"1"))
+            assert started.wait(10)
+        finish.set()
+        assert publisher.backlog("topic", "group") == 1
+    assert "will be delivered again" in caplog.text

@@ -1,0 +1,63 @@
+"""Runs the user service: `python -m user_service`. Settings come from the environment; see `settings.py`.
+
+It says `listening on http://127.0.0.1:8000`; then try
+
+    curl -d '{"name": "学院君", "email": "x@example.com", "password": "secret"}' \
+         -H 'Content-Type: application/json' http://127.0.0.1:8000/users
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import broker
+from chassis.database import Database
+from chassis.drain import Drain
+from chassis.main import run
+from chassis.server import Server
+from user_service.app import create_app
+from user_service.delivery import Delivery, Direct, ThroughOutbox
+from user_service.registration import Registration
+from user_service.relay import Relay
+from user_service.settings import Settings
+from user_service.tables import SCHEMA_NAME, SCHEMA_VERSION, Base
+
+NAME = "user-service"
+
+
+@contextmanager
+def service(settings: Settings) -> Iterator[Server]:
+    """The whole user service, serving; at the end it answers what runs, publishes what is due, and lets go."""
+    bus = _broker(settings)
+    database = Database(settings.database, Base.metadata, schema_name=SCHEMA_NAME, schema_version=SCHEMA_VERSION)
+    drain = Drain(settings.drain_seconds)
+    with database, _delivery(settings, database, bus, drain) as delivery:
+        app = create_app(database, Registration(database, delivery, settings.bcrypt_cost))
+        with Server(app, settings.host, settings.port, drain=drain) as server:
+            yield server
+
+
+def _broker(settings: Settings) -> broker.Broker:
+    """Not connected yet: while it is away, registrations go on, and their events wait in the outbox."""
+    return broker.new(
+        settings.broker,
+        data_dir=settings.data_dir,
+        registry=settings.registry,
+        secret=settings.broker_secret,
+    )
+
+
+@contextmanager
+def _delivery(settings: Settings, database: Database, bus: broker.Broker, drain: Drain) -> Iterator[Delivery]:
+    if settings.delivery == "direct":
+        with bus:
+            yield Direct(bus)
+    else:
+        with Relay(database, bus, drain=drain) as relay:
+            yield ThroughOutbox(relay.wake)
+
+
+if __name__ == "__main__":
+    sys.exit(run(NAME, Settings, service, expected=[broker.BrokerError]))

@@ -1,0 +1,100 @@
+"""The outbox: messages stored in the transaction of what they tell about, until a relay has published them.
+
+    add → claim → (publish) → mark_sent        or, when publishing fails, release
+
+A claim is a lease: when its relay dies, the rows are due again at `claimed_until`, and another relay, of this process
+or of another replica, takes them. Remembering "the last id that was published" instead would lose rows: ids are given
+out before the commit, so a lower one may become visible after a higher one was published.
+https://microservices.io/patterns/data/transactional-outbox.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import takewhile
+
+from sqlalchemy import ColumnElement, delete, func, insert, or_, select, update
+from sqlalchemy.orm import Session
+
+from broker import Message
+from user_service.tables import OutboxRow
+
+UNSENT = OutboxRow.sent_at.is_(None)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A message of the outbox."""
+
+    id: int
+    topic: str
+    message: Message
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Entries of one topic that nobody else publishes until then, in the order they were added."""
+
+    entries: Sequence[Entry]
+    until: datetime
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How many messages are not published yet, and since when the oldest of them waits."""
+
+    count: int
+    since: datetime | None
+
+
+class Outbox:
+    """The outbox, within one transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add(self, topic: str, message: Message, now: datetime) -> None:
+        """Store a message; it is published if, and only if, this transaction commits."""
+        row = {"topic": topic, "header": dict(message.header), "body": message.body, "created_at": now}
+        self._session.execute(insert(OutboxRow).values(row))
+
+    def claim(self, limit: int, now: datetime, lease_seconds: float) -> Claim:
+        """The oldest messages that are due and nobody else has claimed: a run of one topic, `limit` at most."""
+        free = or_(OutboxRow.claimed_until.is_(None), OutboxRow.claimed_until <= now)
+        due = select(OutboxRow.id, OutboxRow.topic, OutboxRow.header, OutboxRow.body).where(UNSENT, free)
+        # Another relay's claim in the making is passed over; SQLite has one writer at a time and ignores this.
+        oldest = due.order_by(OutboxRow.id).limit(limit).with_for_update(skip_locked=True)
+        entries = [Entry(row.id, row.topic, Message(row.body, row.header)) for row in self._session.execute(oldest)]
+        run = list(takewhile(lambda entry: entry.topic == entries[0].topic, entries))
+        claim = Claim(run, until=now + timedelta(seconds=lease_seconds))
+        self._set(run, claimed_until=claim.until)
+        return claim
+
+    def mark_sent(self, entries: Sequence[Entry], now: datetime) -> None:
+        """These are published."""
+        self._set(entries, claimed_until=None, sent_at=now)
+
+    def release(self, claim: Claim, entries: Sequence[Entry]) -> None:
+        """These could not be published: let them be claimed at once, unless another relay has them by now."""
+        mine = OutboxRow.claimed_until == claim.until
+        self._set(entries, mine, claimed_until=None)
+
+    def prune(self, sent_before: datetime, limit: int) -> int:
+        """Forget messages that were published before then, `limit` at most; how many they were."""
+        old = select(OutboxRow.id).where(OutboxRow.sent_at < sent_before).limit(limit)
+        ids = self._session.scalars(old).all()
+        self._session.execute(delete(OutboxRow).where(OutboxRow.id.in_(ids)))
+        return len(ids)
+
+    def waiting(self) -> Waiting:
+        """What is not published yet."""
+        query = select(func.count(), func.min(OutboxRow.created_at)).where(UNSENT)
+        count, since = self._session.execute(query).one()
+        return Waiting(count, since)
+
+    def _set(self, entries: Sequence[Entry], *conditions: ColumnElement[bool], **values: object) -> None:
+        rows = OutboxRow.id.in_([entry.id for entry in entries])
+        if entries:
+            self._session.execute(update(OutboxRow).where(rows, *conditions).values(values))

@@ -1,0 +1,103 @@
+"""Registering a user: the one thing that this service is about.
+
+    is it a repetition? → hash the password → one transaction: user and event → wake the relay
+
+The password is hashed before the transaction begins: that takes a quarter of a second, in which others could not write.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import bcrypt
+from sqlalchemy.exc import IntegrityError
+
+from chassis.database import Database
+from events import USER_REGISTERED, UserRegistered
+from user_service.delivery import Delivery
+from user_service.errors import EmailTaken, IdTaken
+from user_service.repository import UserRepository
+from user_service.schemas import NewUser, email_key
+from user_service.tables import User
+
+log = logging.getLogger(__name__)
+
+
+def utc_now() -> datetime:
+    """The time, with its zone."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """The user, and whether this very call has made it; otherwise it repeats an earlier one."""
+
+    user: User
+    is_new: bool
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Registers users. May be called from any thread."""
+
+    database: Database
+    delivery: Delivery
+    bcrypt_cost: int
+    now: Callable[[], datetime] = utc_now
+
+    def register(self, new: NewUser) -> Registered:
+        """The user, stored together with the event about it; `EmailTaken` or `IdTaken` when that cannot be.
+
+        The same id with the same content gives the user that is there, so that a client may try again.
+        """
+        earlier = self._earlier(new)
+        if earlier:
+            return Registered(earlier, is_new=False)
+        user = self._hashed(new)
+        try:
+            self._store(user)
+        except IntegrityError:  # somebody was quicker: the database decides, whatever we saw before
+            earlier = self._earlier(new)
+            if not earlier:
+                raise
+            return Registered(earlier, is_new=False)
+        return Registered(user, is_new=True)
+
+    def _earlier(self, new: NewUser) -> User | None:
+        """The user that an earlier registration with this id and content has made."""
+        with self.database.reading() as session:
+            users = UserRepository(session)
+            # In this order: MySQL shows what is committed between the two, and a user seen once is seen twice.
+            same_email, same_id = users.get_by_email(email_key(new.email)), users.get(new.id)
+        if same_id and not _is_repetition(same_id, new):
+            raise IdTaken("is taken by a registration with another content")
+        if same_email and not same_id:
+            raise EmailTaken("is registered already")
+        return same_id
+
+    def _hashed(self, new: NewUser) -> User:
+        password_hash = bcrypt.hashpw(new.password.get_secret_value().encode(), bcrypt.gensalt(self.bcrypt_cost))
+        return User(
+            id=new.id,
+            name=new.name,
+            email=new.email,
+            email_key=email_key(new.email),
+            password_hash=password_hash.decode(),
+            created_at=self.now(),
+        )
+
+    def _store(self, user: User) -> None:
+        message = UserRegistered(user.id, user.name, user.email, user.created_at).to_message()
+        with self.database.transaction() as session:
+            UserRepository(session).add(user)
+            self.delivery.in_transaction(session, USER_REGISTERED, message, user.created_at)
+        log.info("user %s registered", user.id, extra={"event_id": message.id})
+        self.delivery.after_commit(USER_REGISTERED, message)
+
+
+def _is_repetition(user: User, new: NewUser) -> bool:
+    same = (user.name, user.email) == (new.name, new.email)
+    return same and bcrypt.checkpw(new.password.get_secret_value().encode(), user.password_hash.encode())

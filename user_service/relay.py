@@ -1,0 +1,160 @@
+"""The relay: takes messages out of the outbox and to the broker, for as long as the service runs.
+
+    claim a batch (transaction) → publish it (no transaction) → mark it sent (transaction)
+
+A crash before the mark publishes the batch again once the claim has ended: consumers tell a duplicate by `ce-id`.
+Messages leave in the order they were added, per process; those that the broker did not confirm come later.
+While the broker or the database is away, or nobody has subscribed yet, everything waits, and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+from broker import Broker, BrokerError, PublishError
+from chassis.database import Database
+from chassis.drain import Drain
+from chassis.errors import DatabaseError
+from user_service.outbox import Entry, Outbox
+
+log = logging.getLogger(__name__)
+
+BATCH = 100  #: messages published at a time
+LEASE_SECONDS = 30  #: longer than publishing a batch takes; after a crash its messages wait so long
+POLL_SECONDS = 1  #: how often to look without being woken: for what another replica left
+FIRST_BACKOFF_SECONDS = 0.1  #: doubled with each failure
+LAST_BACKOFF_SECONDS = 5
+KEEP_SENT = timedelta(days=1)  #: published messages stay so long, for people who look for them
+PRUNE_SECONDS = 60  #: how often those are looked for
+PRUNE_ROWS = 1000  #: how many are removed at a time, so that nobody waits for it
+
+
+def utc_now() -> datetime:
+    """The time, with its zone."""
+    return datetime.now(UTC)
+
+
+class Relay:
+    """One thread that publishes what is in the outbox; it connects the broker, and disconnects it at the end.
+
+    Any number of them, in any number of processes, may work on one outbox.
+    """
+
+    def __init__(
+        self, database: Database, broker: Broker, *, drain: Drain | None = None, now: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._database = database
+        self._broker = broker
+        self._drain = drain or Drain()
+        self._now = now
+        self._woken = threading.Event()
+        self._stopping = threading.Event()
+        self._deadline = float("inf")  # in `time.monotonic()` seconds
+        self._failures = 0
+        self._trouble: type[Exception | None] = type(None)
+        self._prune_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+
+    def wake(self) -> None:
+        """There is something to publish: do not wait for the next look."""
+        self._woken.set()
+
+    def send_batch(self) -> int:
+        """Publish what is due, `BATCH` at most; how many messages that were.
+
+        Raises `BrokerError` or `DatabaseError`; what was not confirmed stays in the outbox.
+        """
+        self._broker.connect()
+        with self._database.transaction() as session:
+            claim = Outbox(session).claim(BATCH, self._now(), LEASE_SECONDS)
+        if not claim.entries:
+            return 0
+        trouble = self._publish(claim.entries)
+        unsent = _unconfirmed(claim.entries, trouble)
+        sent = [entry for entry in claim.entries if entry not in unsent]
+        with self._database.transaction() as session:
+            Outbox(session).mark_sent(sent, self._now())
+            Outbox(session).release(claim, unsent)
+        for entry in sent:
+            log.info("published to %s", entry.topic, extra={"event_id": entry.message.id})
+        if trouble:
+            raise trouble
+        return len(sent)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Publish what is due, until `drain` ends, and stop; the rest waits for the next start."""
+        self._deadline = time.monotonic() + self._drain.remaining()
+        self._stopping.set()
+        self._woken.set()
+        self._thread.join(self._drain.remaining())
+        self._broker.disconnect(self._drain.remaining())
+
+    def _run(self) -> None:
+        while time.monotonic() < self._deadline:
+            self._woken.clear()
+            stopping = self._stopping.is_set()  # before looking: what is added meanwhile deserves another look
+            try:
+                sent = self.send_batch() or self._prune()
+            except Exception as error:  # noqa: BLE001  # whatever it is, the rows are safe, and this thread must live
+                self._note(error)
+                if self._stopping.wait(self._backoff_seconds()):
+                    return
+                continue
+            self._note(None)
+            if not sent and stopping:
+                return
+            if not sent:
+                self._woken.wait(POLL_SECONDS)
+
+    def _publish(self, entries: Sequence[Entry]) -> BrokerError | None:
+        try:
+            self._broker.publish(entries[0].topic, *(entry.message for entry in entries), mandatory=True)
+        except BrokerError as error:
+            return error
+        return None
+
+    def _prune(self) -> int:
+        """Now and then, remove what was published long ago; how many messages that were."""
+        if time.monotonic() < self._prune_at:
+            return 0
+        with self._database.transaction() as session:
+            pruned = Outbox(session).prune(self._now() - KEEP_SENT, PRUNE_ROWS)
+        if not pruned:
+            self._prune_at = time.monotonic() + PRUNE_SECONDS
+        return pruned
+
+    def _note(self, trouble: Exception | None) -> None:
+        """Say once that a trouble has begun, and once that it is over."""
+        if trouble is None and self._failures:
+            log.info("the outbox is published again")
+        if trouble and type(trouble) is not self._trouble:
+            unexpected = not isinstance(trouble, BrokerError | DatabaseError)
+            log.warning("the outbox waits: %s", trouble, exc_info=trouble if unexpected else None)
+        self._trouble = type(trouble)
+        self._failures = self._failures + 1 if trouble else 0
+
+    def _backoff_seconds(self) -> float:
+        doublings = min(self._failures - 1, 16)
+        return min(math.ldexp(FIRST_BACKOFF_SECONDS, doublings), LAST_BACKOFF_SECONDS)
+
+
+def _unconfirmed(entries: Sequence[Entry], trouble: BrokerError | None) -> list[Entry]:
+    if not trouble:
+        return []
+    if not isinstance(trouble, PublishError):
+        return list(entries)
+    ids = {message.id for message in trouble.unconfirmed}
+    return [entry for entry in entries if entry.message.id in ids]

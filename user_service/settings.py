@@ -1,0 +1,29 @@
+"""Settings of the user service; `.env.example` explains each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field as Allowed
+
+from chassis.settings import Port, ServiceSettings
+
+BcryptCost = Annotated[int, Allowed(ge=4, le=16)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ServiceSettings):
+    """Read once, by `__main__.py`."""
+
+    broker: str = field(default="http", repr=False)  #: a short name or a URL, maybe with a password
+    registry: str = "file"
+    broker_secret: str | None = field(default=None, repr=False)
+    port: Port = 8000
+    bcrypt_cost: BcryptCost = 12  #: each step more doubles the time that one guess at a password takes
+    delivery: Literal["outbox", "direct"] = "outbox"  #: `direct` loses events when the process or the broker dies
+
+    @property
+    def database(self) -> str:
+        """The URL of this service's own database."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'users.db'}"
