@@ -95,7 +95,7 @@ class RedisSource(Source[Entry]):
     def close(self) -> None:
         self._line.close()
         with suppress(GroupGone):
-            self._run(LEAVE)
+            self._run(LEAVE, *self._held)
 
     def ack(self, deliveries: Sequence[Delivery[Entry]]) -> None:
         ids = [delivery.token.id for delivery in deliveries]

@@ -105,12 +105,16 @@ end
 """
 )
 
-#: hand back what this member has; deleting a consumer drops what is pending with it, so that comes after
+#: hand back what this member has: what it knows of, with the delivery counted; what was still on its way to it, not.
+#: Deleting a consumer drops what is pending with it, so that comes after.
 LEAVE = (
     MEMBER
     + """
+local known = {}
+for n = 3, #ARGV do known[ARGV[n]] = true end
 for _, entry in ipairs(redis.call('XPENDING', stream, group, '-', '+', 1000000, me)) do
-    park(entry[1], entry[4], when_published(entry[1]))
+    local count = known[entry[1]] and entry[4] or entry[4] - 1
+    park(entry[1], count, when_published(entry[1]))
 end
 redis.call('XGROUP', 'DELCONSUMER', stream, group, me)
 """

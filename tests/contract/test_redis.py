@@ -156,6 +156,16 @@ class TestRedisItself(OnRedis):
         b.subscribe(topic, heir, queue="g")
         assert {(call.text, call.attempt) for call in heir.wait(3)} == {("0", 2), ("1", 1), ("2", 1)}
 
+    def test_what_was_still_on_its_way_when_a_member_left_counts_no_attempt(self, b: Broker, topic: str) -> None:
+        """A server that stalls may answer after the member has stopped waiting for it."""
+        slow, heir = source(b, topic, lease_seconds=30), Recorder()
+        b.publish(topic, *numbered(2))
+        assert [delivery.message.body for delivery in slow.fetch(1, 5)] == [b"0"]
+        assert [delivery.message.body for delivery in slow._read(1, 5)] == [b"1"]
+        slow.close()
+        b.subscribe(topic, heir, queue="g")
+        assert {(call.text, call.attempt) for call in heir.wait(2)} == {("0", 2), ("1", 1)}
+
     def test_a_consumer_that_died_is_removed_once_it_has_nothing(self, harness: RedisHarness, topic: str) -> None:
         """Or they would add up for ever."""
         b = harness.connect()
