@@ -30,6 +30,7 @@ Port = Annotated[int, Allowed(ge=0, le=65535)]  #: 0 takes a free one
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)]
 LogFormat = Literal["auto", "console", "json"]
 DrainSeconds = Annotated[float, Allowed(ge=0, le=3600)]
+LeaseSeconds = Annotated[float, Allowed(gt=0, le=3600)]
 
 
 @dataclass(frozen=True, kw_only=True)

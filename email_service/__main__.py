@@ -24,6 +24,7 @@ from email_service.settings import Settings
 from email_service.subscriber import Subscriber
 from email_service.tables import SCHEMA_NAME, SCHEMA_VERSION, Base
 from events import USER_REGISTERED
+from faults import Faults
 
 NAME = "email-service"
 
@@ -34,13 +35,16 @@ def service(settings: Settings) -> Iterator[Server]:
     database = Database(settings.database, Base.metadata, schema_name=SCHEMA_NAME, schema_version=SCHEMA_VERSION)
     inbox = Inbox(database, settings.claim_seconds)
     drain = Drain(settings.drain_seconds)
+    faults = Faults(settings.demo_faults)
     subscriber = Subscriber(
-        _broker(settings),
+        faults.broker(_broker(settings)),
         USER_REGISTERED,
-        SendWelcome(inbox, mailer(settings.mail_url, settings.mail_from, sys.stdout)),
+        SendWelcome(inbox, faults.mailer(mailer(settings.mail_url, settings.mail_from, sys.stdout))),
         drain=drain,
         queue=GROUP,
         concurrency=settings.concurrency,
+        max_attempts=settings.max_attempts,
+        lease_seconds=settings.lease_seconds,
     )
     app = create_app(inbox, is_ready=lambda: subscriber.is_subscribed() and database.ping())
     with (

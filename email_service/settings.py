@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import EmailStr
 from pydantic import Field as Allowed
 
-from chassis.settings import Port, ServiceSettings
+from chassis.settings import LeaseSeconds, Port, ServiceSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,11 +18,14 @@ class Settings(ServiceSettings):
     broker: str = field(default="http", repr=False)  #: a short name or a URL, maybe with a password
     registry: str = "file"
     broker_secret: str | None = field(default=None, repr=False)
+    demo_faults: str = ""  #: see `faults.py`
     port: Port = 8001
     mail_url: str = "console:"  #: `console:`, `file:DIR` or `smtp://HOST:PORT`
     mail_from: EmailStr = "welcome@example.com"
     concurrency: Annotated[int, Allowed(ge=1, le=100)] = 4  #: emails sent at a time
-    claim_seconds: Annotated[float, Allowed(gt=0)] = 30  #: longer than any email takes to send
+    max_attempts: Annotated[int, Allowed(ge=1, le=1000)] = 8  #: then an event is a dead letter
+    lease_seconds: LeaseSeconds = 30  #: how long an event is kept from other members when its own has died
+    claim_seconds: LeaseSeconds = 30  #: longer than any email takes to send
 
     @property
     def database(self) -> str:

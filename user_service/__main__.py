@@ -17,6 +17,7 @@ from chassis.database import Database
 from chassis.drain import Drain
 from chassis.main import run
 from chassis.server import Server
+from faults import Faults
 from user_service.app import create_app
 from user_service.delivery import Delivery, Direct, ThroughOutbox
 from user_service.registration import Registration
@@ -30,11 +31,12 @@ NAME = "user-service"
 @contextmanager
 def service(settings: Settings) -> Iterator[Server]:
     """The whole user service, serving; at the end it answers what runs, publishes what is due, and lets go."""
-    bus = _broker(settings)
+    faults = Faults(settings.demo_faults)
+    bus = faults.broker(_broker(settings))
     database = Database(settings.database, Base.metadata, schema_name=SCHEMA_NAME, schema_version=SCHEMA_VERSION)
     drain = Drain(settings.drain_seconds)
     with database, _delivery(settings, database, bus, drain) as delivery:
-        app = create_app(database, Registration(database, delivery, settings.bcrypt_cost))
+        app = create_app(database, Registration(database, faults.delivery(delivery), settings.bcrypt_cost))
         with Server(app, settings.host, settings.port, drain=drain) as server:
             yield server
 
@@ -55,7 +57,7 @@ def _delivery(settings: Settings, database: Database, bus: broker.Broker, drain:
         with bus:
             yield Direct(bus)
     else:
-        with Relay(database, bus, drain=drain) as relay:
+        with Relay(database, bus, lease_seconds=settings.lease_seconds, drain=drain) as relay:
             yield ThroughOutbox(relay.wake)
 
 

@@ -27,7 +27,6 @@ from user_service.outbox import Entry, Outbox
 log = logging.getLogger(__name__)
 
 BATCH = 100  #: messages published at a time
-LEASE_SECONDS = 30  #: longer than publishing a batch takes; after a crash its messages wait so long
 POLL_SECONDS = 1  #: how often to look without being woken: for what another replica left
 FIRST_BACKOFF_SECONDS = 0.1  #: doubled with each failure
 LAST_BACKOFF_SECONDS = 5
@@ -44,14 +43,22 @@ def utc_now() -> datetime:
 class Relay:
     """One thread that publishes what is in the outbox; it connects the broker, and disconnects it at the end.
 
-    Any number of them, in any number of processes, may work on one outbox.
+    Any number of them, in any number of processes, may work on one outbox. A lease is longer than publishing a batch
+    takes; so long wait the messages of one that has died.
     """
 
     def __init__(
-        self, database: Database, broker: Broker, *, drain: Drain | None = None, now: Callable[[], datetime] = utc_now
+        self,
+        database: Database,
+        broker: Broker,
+        *,
+        lease_seconds: float = 30,
+        drain: Drain | None = None,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._database = database
         self._broker = broker
+        self._lease_seconds = lease_seconds
         self._drain = drain or Drain()
         self._now = now
         self._woken = threading.Event()
@@ -73,7 +80,7 @@ class Relay:
         """
         self._broker.connect()
         with self._database.transaction() as session:
-            claim = Outbox(session).claim(BATCH, self._now(), LEASE_SECONDS)
+            claim = Outbox(session).claim(BATCH, self._now(), self._lease_seconds)
         if not claim.entries:
             return 0
         trouble = self._publish(claim.entries)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field as Allowed
 
-from chassis.settings import Port, ServiceSettings
+from chassis.settings import LeaseSeconds, Port, ServiceSettings
 
 BcryptCost = Annotated[int, Allowed(ge=4, le=16)]
 
@@ -19,8 +19,10 @@ class Settings(ServiceSettings):
     broker: str = field(default="http", repr=False)  #: a short name or a URL, maybe with a password
     registry: str = "file"
     broker_secret: str | None = field(default=None, repr=False)
+    demo_faults: str = ""  #: see `faults.py`
     port: Port = 8000
     bcrypt_cost: BcryptCost = 12  #: each step more doubles the time that one guess at a password takes
+    lease_seconds: LeaseSeconds = 30  #: how long others leave alone what a relay is publishing
     delivery: Literal["outbox", "direct"] = "outbox"  #: `direct` loses events when the process or the broker dies
 
     @property
