@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; 
                       $$p -c '$(NEW)' 2>/dev/null && { echo $$p; break; }; done)
 ARGS   ?=
 
-.PHONY: help setup demo test check lint format table lock
+.PHONY: help setup demo test matrix check lint format table lock
 
 help:  ## list the targets (this is the default)
 	@echo 'make TARGET [ARGS="…"]'
@@ -25,6 +25,9 @@ demo: $(STAMP)  ## run the whole application on this machine and watch events tr
 
 test: $(STAMP)  ## run every test
 	@$(BIN)/python -m pytest $(ARGS)
+
+matrix: $(STAMP)  ## crash at every point × every broker × both databases (some minutes)
+	@$(BIN)/python -m pytest -m "matrix or not matrix" tests/chaos/test_crashes.py $(ARGS)
 
 check: lint test  ## everything that must be green before a commit: lint and test
 

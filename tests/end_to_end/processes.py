@@ -50,12 +50,12 @@ class Program:
     def __init__(self, arguments: Sequence[str], output: Path, settings: dict[str, str]) -> None:
         self._arguments = arguments
         self._output = output
-        self._settings = settings
+        self.settings = settings
         self._process: psutil.Popen | None = None
 
     def set(self, **settings: str) -> None:
         """Settings for the next start."""
-        self._settings.update(settings)
+        self.settings.update(settings)
 
     def start(self, stdin: int = subprocess.DEVNULL) -> None:
         """Start it."""
@@ -63,7 +63,7 @@ class Program:
             self._process = psutil.Popen(
                 [sys.executable, *self._arguments],
                 cwd=ROOT,
-                env=environment(self._settings),
+                env=environment(self.settings),
                 stdin=stdin,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -137,6 +137,11 @@ class Application:
         self.users = Service("user_service", data)
         self.emails = Service("email_service", data)
 
+    def set(self, **settings: str) -> None:
+        """Settings of both, for the next start."""
+        self.users.set(**settings)
+        self.emails.set(**settings)
+
     def start(self) -> None:
         """Start both."""
         self.emails.start()
@@ -159,6 +164,16 @@ class Application:
     def times_sent(self, user: NewUser) -> int:
         """How often the simulated mailer has sent to somebody of that name."""
         return self.emails.output.count(f"[SENDING A EMAIL TO {user.name}...]")
+
+    def ledger(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """What `ledger.py` says of them."""
+        users, emails = self.users.settings, self.emails.settings
+        urls = {
+            "USERS_DATABASE_URL": users.get("DATABASE_URL", ""),
+            "EMAILS_DATABASE_URL": emails.get("DATABASE_URL", ""),
+        }
+        shared = {"DATA_DIR": users["DATA_DIR"], "BROKER": users["BROKER"]}
+        return run("ledger.py", *arguments, settings={**shared, **urls})
 
     def close(self) -> None:
         """Leave nothing behind."""

@@ -7,51 +7,26 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from broker.testing import eventually
 from tests.end_to_end.processes import Application, Program, run
-from tests.servers.kafka import MockKafka
+from tests.servers.brokers import WITH_SERVER, BrokerServer, broker_server
 from tests.servers.mariadb import Operator as MariaDb
-from tests.servers.nats import NatsServer
-from tests.servers.process import ServerProcess
-from tests.servers.rabbitmq import RabbitMQServer
-from tests.servers.redis import RedisServer
 
 REGISTRATIONS = 500
 MIDDLE = 100  #: emails sent when the server is killed
 
 
-@dataclass(frozen=True)
-class Server:
-    """A broker's server, and how to take it away and bring it back."""
-
-    url: str
-    kill: Callable[[], None]
-    start: Callable[[], None]
-
-
-@pytest.fixture(params=["redis", "nats", "rabbitmq", "kafka"])
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    """A private server; Kafka's is a mock in memory, which is taken down and up instead of killed."""
-    folder = tmp_path / "server"
-    folder.mkdir()
-    if request.param == "kafka":
-        with MockKafka() as kafka:
-            yield Server(kafka.url, lambda: kafka.tell("down"), lambda: kafka.tell("up"))
-    elif request.param == "rabbitmq":
-        with RabbitMQServer(folder) as rabbitmq:
-            at_once = partial(ServerProcess.kill, rabbitmq)  # its queues are older than a second by then
-            yield Server(f"rabbitmq://127.0.0.1:{rabbitmq.port}", at_once, rabbitmq.start)
-    else:
-        with {"redis": RedisServer, "nats": NatsServer}[request.param](folder) as other:
-            yield Server(other.url, other.kill, other.start)
+@pytest.fixture(params=WITH_SERVER)
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BrokerServer]:
+    """A private server."""
+    with broker_server(request.param, tmp_path / "server") as started:
+        yield started
 
 
 def demo(broker: str, database: str | None, folder: Path) -> None:
@@ -64,7 +39,7 @@ def demo(broker: str, database: str | None, folder: Path) -> None:
     assert "users 3 · emailed 3 · on its way 0 · dead-lettered 0 · LOST 0" in ended.stdout.splitlines()[-1]
 
 
-def test_the_demo_is_the_same_on_each_server(server: Server, mariadb: MariaDb, tmp_path: Path) -> None:
+def test_the_demo_is_the_same_on_each_server(server: BrokerServer, mariadb: MariaDb, tmp_path: Path) -> None:
     """On SQLite, and on MariaDB."""
     demo(server.url, None, tmp_path)
     demo(server.url, mariadb.url(f"demo_{os.urandom(4).hex()}"), tmp_path)
@@ -76,7 +51,7 @@ def test_the_demo_is_the_same_without_a_server_on_mariadb(broker: str, mariadb: 
     demo(broker, mariadb.url(f"demo_{os.urandom(4).hex()}"), tmp_path)
 
 
-def test_a_kill_of_the_server_amid_500_registrations_costs_no_email(server: Server, tmp_path: Path) -> None:
+def test_a_kill_of_the_server_amid_500_registrations_costs_no_email(server: BrokerServer, tmp_path: Path) -> None:
     """Registrations go on meanwhile; after the restart 500 emails are sent, and none twice."""
     app = Application(tmp_path)
     for service in (app.users, app.emails):

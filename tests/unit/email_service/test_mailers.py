@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-import socketserver
-import threading
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -19,8 +17,9 @@ from hypothesis import strategies as st
 
 from email_service.errors import MailError, UnknownMailer
 from email_service.mail import WIRE, Mail, compose, welcome
-from email_service.mailers import ConsoleMailer, FileMailer, Mailer, SmtpMailer, mailer
+from email_service.mailers import ConsoleMailer, FileMailer, SmtpMailer, mailer
 from events import UserRegistered
+from tests.servers.mailbox import Mailbox
 
 SENDER = "welcome@example.com"
 
@@ -35,54 +34,11 @@ def parsed(content: bytes) -> EmailMessage:
     return message_from_bytes(content, policy=WIRE)
 
 
-class SmtpServer(socketserver.ThreadingTCPServer):
-    """As much of a mail server as the tests need: takes everything, or answers RCPT with `refusal`."""
-
-    daemon_threads = True
-
-    def __init__(self, refusal: str = "") -> None:
-        super().__init__(("127.0.0.1", 0), SmtpConversation)
-        self.refusal = refusal
-        self.accepted: list[tuple[str, bytes]] = []
-
-
-class SmtpConversation(socketserver.StreamRequestHandler):
-    """One client, one email."""
-
-    server: SmtpServer
-
-    def handle(self) -> None:
-        """RFC 5321, the happy path and one refusal."""
-        self.say("220 ready")
-        recipient = ""
-        while line := self.rfile.readline().decode().strip():
-            verb = line[:4].upper()
-            if verb == "RCPT":
-                recipient = line
-                self.say(self.server.refusal or "250 ok")
-            elif verb == "DATA":
-                self.say("354 go on")
-                self.server.accepted.append((recipient, b"".join(iter(self.rfile.readline, b".\r\n"))))
-                self.say("250 accepted")
-            else:
-                self.say("221 bye" if verb == "QUIT" else "250 ok")
-
-    def say(self, line: str) -> None:
-        """Answer with one line."""
-        self.wfile.write(f"{line}\r\n".encode())
-
-
-@contextmanager
-def smtp_server(refusal: str = "") -> Iterator[tuple[SmtpServer, Mailer]]:
-    """A running mail server, and a mailer that talks to it."""
-    with SmtpServer(refusal) as server:
-        thread = threading.Thread(target=server.serve_forever, args=[0.01])
-        thread.start()
-        try:
-            yield server, mailer(f"smtp://127.0.0.1:{server.server_address[1]}", SENDER, io.StringIO())
-        finally:
-            server.shutdown()
-            thread.join()
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    """A running mail server."""
+    with Mailbox() as running:
+        yield running
 
 
 @given(name=st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
@@ -105,11 +61,11 @@ def test_names_in_any_script_arrive(name: str) -> None:
     assert f"Dear {name},\n" in message.get_content().replace("\r\n", "\n")
 
 
-def test_an_address_in_another_script_is_written_as_it_is() -> None:
+def test_an_address_in_another_script_is_written_as_it_is(mailbox: Mailbox) -> None:
     """RFC 6532; a mail server that cannot take it refuses it."""
     assert "To: n <用户@例子.广告>\r\n".encode() in compose(mail_to("n", "用户@例子.广告"), SENDER).as_bytes()
-    with smtp_server() as (_, smtp), pytest.raises(MailError, match="SMTPUTF8"):
-        smtp.send(mail_to("n", "用户@例子.广告"))
+    with pytest.raises(MailError, match="SMTPUTF8"):
+        mailer(mailbox.url, SENDER, io.StringIO()).send(mail_to("n", "用户@例子.广告"))
 
 
 def test_an_event_has_one_message_id() -> None:
@@ -159,28 +115,28 @@ def test_what_cannot_be_written_raises_and_leaves_nothing(tmp_path: Path, blocke
     assert [path.name for path in tmp_path.rglob(".*")] == []
 
 
-def test_the_smtp_mailer_hands_the_email_to_the_server() -> None:
-    """Envelope and content arrive."""
-    with smtp_server() as (server, smtp):
-        smtp.send(mail_to("学院君", "xueyuanjun@example.com"))
-    ((recipient, content),) = server.accepted
-    assert "<xueyuanjun@example.com>" in recipient
-    assert parsed(content)["Subject"] == "Welcome, 学院君!"
+def test_the_smtp_mailer_hands_the_email_to_the_server(mailbox: Mailbox) -> None:
+    """As it was written, and once."""
+    mailer(mailbox.url, SENDER, io.StringIO()).send(mail_to("学院君", "xueyuanjun@example.com"))
+    (email,) = mailbox.emails
+    assert email["To"].addresses[0].addr_spec == "xueyuanjun@example.com"
+    assert email["Subject"] == "Welcome, 学院君!"
 
 
 @pytest.mark.parametrize("refusal", ["450 try again later", "550 no such mailbox"])
-def test_a_refusal_raises_and_says_why(refusal: str) -> None:
+def test_a_refusal_raises_and_says_why(mailbox: Mailbox, refusal: str) -> None:
     """The broker tries again, and the dead letter's reason is the server's."""
-    with smtp_server(refusal) as (server, smtp), pytest.raises(MailError, match=refusal[4:]):
-        smtp.send(mail_to("学院君"))
-    assert server.accepted == []
+    mailbox.refusal = refusal
+    with pytest.raises(MailError, match=refusal[4:]):
+        mailer(mailbox.url, SENDER, io.StringIO()).send(mail_to("学院君"))
+    assert mailbox.emails == []
 
 
 @pytest.mark.timeout(8)
 def test_a_mail_server_that_is_down_or_silent_raises() -> None:
     """Neither holds up the service: the one is refused, the other runs into the timeout."""
-    with socketserver.TCPServer(("127.0.0.1", 0), SmtpConversation) as silent:
-        port = silent.server_address[1]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
         with pytest.raises(MailError, match="timed out"):
             SmtpMailer("127.0.0.1", port, SENDER, timeout_seconds=0.05).send(mail_to("学院君"))
     with pytest.raises(MailError, match=re.escape(f"127.0.0.1:{port}")):
