@@ -26,8 +26,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
-from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from broker import BrokerError
 from chassis.errors import SettingsError
@@ -159,15 +159,6 @@ class _Broker:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.broker, name)
-
-    def __enter__(self) -> Self:
-        self.broker.connect()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.broker.disconnect()
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ def service(settings: Settings) -> Iterator[Server]:
         drain=drain,
         queue=GROUP,
         concurrency=settings.concurrency,
+        retry_delays=settings.retry_delays,
         max_attempts=settings.max_attempts,
         lease_seconds=settings.lease_seconds,
     )

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from pydantic import EmailStr
+from pydantic import BeforeValidator, EmailStr
 from pydantic import Field as Allowed
 
 from chassis.settings import LeaseSeconds, Port, ServiceSettings
+
+#: as text: numbers with commas
+RetryDelays = Annotated[tuple[Annotated[float, Allowed(ge=0)], ...], BeforeValidator(lambda text: text.split(","))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,7 @@ class Settings(ServiceSettings):
     mail_url: str = "console:"  #: `console:`, `file:DIR` or `smtp://HOST:PORT`
     mail_from: EmailStr = "welcome@example.com"
     concurrency: Annotated[int, Allowed(ge=1, le=100)] = 4  #: emails sent at a time
+    retry_delays: RetryDelays = (0.2, 1, 5, 30, 120)  #: seconds before attempt 2, 3 and so on; the last repeats
     max_attempts: Annotated[int, Allowed(ge=1, le=1000)] = 8  #: then an event is a dead letter
     lease_seconds: LeaseSeconds = 30  #: how long an event is kept from other members when its own has died
     claim_seconds: LeaseSeconds = 30  #: longer than any email takes to send

@@ -54,8 +54,11 @@ def _broker(settings: Settings) -> broker.Broker:
 @contextmanager
 def _delivery(settings: Settings, database: Database, bus: broker.Broker, drain: Drain) -> Iterator[Delivery]:
     if settings.delivery == "direct":
-        with bus:
+        bus.connect()
+        try:
             yield Direct(bus)
+        finally:
+            bus.disconnect(drain.remaining())
     else:
         with Relay(database, bus, lease_seconds=settings.lease_seconds, drain=drain) as relay:
             yield ThroughOutbox(relay.wake)

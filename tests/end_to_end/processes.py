@@ -20,7 +20,7 @@ from broker.testing import eventually
 
 ROOT = Path(__file__).parents[2]
 RUN_SECONDS = 100
-STOP_SECONDS = 20
+STOP_SECONDS = 60  #: a drain takes ten, and a busy machine some more
 PATIENCE_SECONDS = 30
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
@@ -103,11 +103,11 @@ class Program:
 
 
 class Service(Program):
-    """One of the two services, on a port of its own choosing."""
+    """One of the two services, on a port of its own choosing; `replica` tells it from others of its name."""
 
-    def __init__(self, name: str, data: Path, **settings: str) -> None:
-        settings = {"DATA_DIR": str(data), "BROKER": "http", "PORT": "0", **settings}
-        super().__init__(["-m", name], data / f"{name}.log", settings)
+    def __init__(self, name: str, data: Path, replica: str = "") -> None:
+        settings = {"DATA_DIR": str(data), "BROKER": "http", "PORT": "0"}
+        super().__init__(["-m", name], data / f"{name}{replica}.log", settings)
         self._name = name
         self.url = ""
 
@@ -120,13 +120,26 @@ class Service(Program):
 
     def is_ready(self) -> bool:
         """Whether it says that it should get requests."""
-        return requests.get(f"{self.url}/health/ready", timeout=5).ok
+        try:
+            return requests.get(f"{self.url}/health/ready", timeout=5).ok
+        except requests.RequestException:  # so busy that it does not answer in time
+            return False
 
     def _listening(self, start: int) -> str:
         assert self.process.poll() is None, f"{self._name} ended: {self.output[start:]}"
         # the http broker's member listens too, under another name
         match = re.search(r'"listening on (http://[^"]+)"', self.output[start:])
         return match[1] if match else ""
+
+
+def ledger(users: Service, emails: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What `ledger.py` says of these two."""
+    urls = {
+        "USERS_DATABASE_URL": users.settings.get("DATABASE_URL", ""),
+        "EMAILS_DATABASE_URL": emails.settings.get("DATABASE_URL", ""),
+    }
+    shared = {name: users.settings[name] for name in ("DATA_DIR", "BROKER")}
+    return run("ledger.py", *arguments, settings={**shared, **urls})
 
 
 class Application:
@@ -167,13 +180,7 @@ class Application:
 
     def ledger(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """What `ledger.py` says of them."""
-        users, emails = self.users.settings, self.emails.settings
-        urls = {
-            "USERS_DATABASE_URL": users.get("DATABASE_URL", ""),
-            "EMAILS_DATABASE_URL": emails.get("DATABASE_URL", ""),
-        }
-        shared = {"DATA_DIR": users["DATA_DIR"], "BROKER": users["BROKER"]}
-        return run("ledger.py", *arguments, settings={**shared, **urls})
+        return ledger(self.users, self.emails, *arguments)
 
     def close(self) -> None:
         """Leave nothing behind."""
