@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; 
                       $$p -c '$(NEW)' 2>/dev/null && { echo $$p; break; }; done)
 ARGS   ?=
 
-.PHONY: help setup demo test matrix chaos check lint format table lock
+.PHONY: help setup demo test matrix chaos soak check lint format table lock
 
 help:  ## list the targets (this is the default)
 	@echo 'make TARGET [ARGS="…"]'
@@ -32,6 +32,9 @@ matrix: $(STAMP)  ## crash at every point × every broker × both databases (som
 chaos: $(STAMP)  ## break everything at random and lose nothing: BROKER= DATABASE= DELIVERY= SEED= SECONDS=
 	@$(BIN)/python -m tests.chaos.run $(if $(BROKER),--broker $(BROKER)) $(if $(DATABASE),--database $(DATABASE)) \
 	    $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
+
+soak: $(STAMP)  ## register COUNT=20000 people and see that nothing grows
+	@$(BIN)/python -m tests.chaos.soak $(if $(COUNT),--count $(COUNT)) $(ARGS)
 
 check: lint test  ## everything that must be green before a commit: lint and test
 

@@ -60,7 +60,14 @@ def _delivery(settings: Settings, database: Database, bus: broker.Broker, drain:
         finally:
             bus.disconnect(drain.remaining())
     else:
-        with Relay(database, bus, lease_seconds=settings.lease_seconds, drain=drain) as relay:
+        relay = Relay(
+            database,
+            bus,
+            lease_seconds=settings.lease_seconds,
+            keep_sent_seconds=settings.keep_sent_seconds,
+            drain=drain,
+        )
+        with relay:
             yield ThroughOutbox(relay.wake)
 
 

@@ -30,9 +30,8 @@ BATCH = 100  #: messages published at a time
 POLL_SECONDS = 1  #: how often to look without being woken: for what another replica left
 FIRST_BACKOFF_SECONDS = 0.1  #: doubled with each failure
 LAST_BACKOFF_SECONDS = 5
-KEEP_SENT = timedelta(days=1)  #: published messages stay so long, for people who look for them
-PRUNE_SECONDS = 60  #: how often those are looked for
-PRUNE_ROWS = 1000  #: how many are removed at a time, so that nobody waits for it
+PRUNE_SECONDS = 60  #: how often it looks for messages that were published long ago
+PRUNE_ROWS = 1000  #: how many of them are removed at a time, so that nobody waits for it
 
 
 def utc_now() -> datetime:
@@ -53,12 +52,14 @@ class Relay:
         broker: Broker,
         *,
         lease_seconds: float = 30,
+        keep_sent_seconds: float = 24 * 3600,
         drain: Drain | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._database = database
         self._broker = broker
         self._lease_seconds = lease_seconds
+        self._keep_sent = timedelta(seconds=keep_sent_seconds)
         self._drain = drain or Drain()
         self._now = now
         self._woken = threading.Event()
@@ -114,16 +115,16 @@ class Relay:
             self._woken.clear()
             stopping = self._stopping.is_set()  # before looking: what is added meanwhile deserves another look
             try:
-                sent = self.send_batch() or self._prune()
+                busy = self.send_batch() + self._prune()
             except Exception as error:  # noqa: BLE001  # whatever it is, the rows are safe, and this thread must live
                 self._note(error)
                 if self._stopping.wait(self._backoff_seconds()):
                     return
                 continue
             self._note(None)
-            if not sent and stopping:
+            if not busy and stopping:
                 return
-            if not sent:
+            if not busy:
                 self._woken.wait(POLL_SECONDS)
 
     def _publish(self, entries: Sequence[Entry]) -> BrokerError | None:
@@ -138,9 +139,9 @@ class Relay:
         if time.monotonic() < self._prune_at:
             return 0
         with self._database.transaction() as session:
-            pruned = Outbox(session).prune(self._now() - KEEP_SENT, PRUNE_ROWS)
+            pruned = Outbox(session).prune(self._now() - self._keep_sent, PRUNE_ROWS)
         if not pruned:
-            self._prune_at = time.monotonic() + PRUNE_SECONDS
+            self._prune_at = time.monotonic() + min(PRUNE_SECONDS, self._keep_sent.total_seconds())
         return pruned
 
     def _note(self, trouble: Exception | None) -> None:

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import func, select
 
 import broker
 from broker import Broker, BrokerError, Message, NoSubscriber, PublishError
@@ -22,6 +23,7 @@ from tests.servers.mariadb import Operator, on_each_database, on_mariadb
 from tests.unit.user_service.conftest import Mailbox, waiting
 from user_service.outbox import Outbox
 from user_service.relay import BATCH, LAST_BACKOFF_SECONDS, Relay
+from user_service.tables import OutboxRow
 
 
 class MoodyBroker(MemoryBroker):
@@ -241,3 +243,20 @@ def test_an_error_that_nobody_expected_does_not_end_it(
     with Relay(database, moody, now=now):
         eventually(lambda: mailbox.bodies == [b"1"], "it has arrived")
     assert "Traceback" in caplog.text
+
+
+@on_each_database
+def test_what_was_published_long_ago_is_removed(database: Database, moody: MoodyBroker, mailbox: Mailbox) -> None:
+    """Or the outbox would grow for ever; what waits is not touched, however old it is."""
+    moody.is_away = True
+    add(database, b"1")
+    with Relay(database, moody, keep_sent_seconds=0.01):
+        moody.is_away = False
+        eventually(lambda: rows(database) == 0, "the outbox is empty")
+    assert mailbox.bodies == [b"1"]
+
+
+def rows(database: Database) -> int:
+    """How many messages the outbox has, published or not."""
+    with database.reading() as session:
+        return session.scalar(select(func.count()).select_from(OutboxRow)) or 0
