@@ -14,6 +14,7 @@ import pytest
 
 from broker.testing import eventually
 from tests.end_to_end.processes import Program, run
+from tests.servers.stranger import stranger
 
 DEMO = ["demo.py", "--free-ports"]  # several run at a time
 
@@ -44,11 +45,13 @@ def test_it_tells_the_story_and_ends_by_itself(broker: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
 def test_it_leaves_no_process_however_it_ends(demo: Program, number: signal.Signals, tmp_path: Path) -> None:
-    """Asked to, by Ctrl-C, with its terminal, or killed: both services go with it."""
-    demo.start()
-    eventually(lambda: demo.says("listening on"), "a service has started")
-    eventually(lambda: len(_processes_of(tmp_path)) == 3, "three processes run")
-    assert demo.stop(number) != 0
+    """Asked to, by Ctrl-C, with its terminal, or killed: both services go with it, in the middle of an email."""
+    with stranger() as mail_port:
+        demo.set(MAIL_URL=f"smtp://127.0.0.1:{mail_port}", DRAIN_SECONDS="1")
+        demo.start()
+        eventually(lambda: demo.says("is registered"), "somebody waits for an email")
+        assert len(_processes_of(tmp_path)) == 3
+        assert demo.stop(number) != 0
     eventually(lambda: _processes_of(tmp_path) == [], "no process is left")
 
 
@@ -83,9 +86,9 @@ def test_it_fails_when_a_service_does_not_start(tmp_path: Path) -> None:
 
 def _processes_of(folder: Path) -> list[int]:
     """The processes that were started with this temporary folder, alive or not yet."""
-    found = []
-    for process in psutil.process_iter(["pid", "environ"]):
-        environ = process.info["environ"] or {}
-        if environ.get("TMPDIR") == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
-            found.append(process.pid)
-    return found
+    seen = psutil.process_iter(["pid", "environ", "status"])
+    return [
+        each.pid
+        for each in seen
+        if (each.info["environ"] or {}).get("TMPDIR") == str(folder) and each.info["status"] != psutil.STATUS_ZOMBIE
+    ]
