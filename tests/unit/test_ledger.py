@@ -15,6 +15,7 @@ import email_service.tables
 import ledger
 import user_service.tables
 from broker import Broker, Event, Message, Reject
+from broker.testing import eventually
 from chassis.database import Database
 from email_service.consumer import GROUP
 from email_service.tables import InboxRow
@@ -69,6 +70,7 @@ class World:
             raise Reject("no reason")
 
         subscription = self.bus.subscribe(USER_REGISTERED, reject, queue=GROUP)
+        eventually(lambda: self.bus.backlog(USER_REGISTERED, GROUP) == 0, "nothing waits")
         subscription.unsubscribe()
 
 
