@@ -26,7 +26,7 @@ class Draining(Case):
         """The running one is acked; the others come to the next member with their attempt unchanged."""
         b, consumer = harness.connect(), harness.connect()
         finish = threading.Event()
-        seen, later = Recorder(lambda event: finish.wait(30)), Recorder()
+        seen, later = Recorder(lambda event: finish.wait(60)), Recorder()
         subscription = consumer.subscribe(topic, seen, queue="g")
         b.publish(topic, *numbered(10))
         seen.wait(1)
@@ -49,7 +49,7 @@ class Draining(Case):
         finish, finished = threading.Event(), threading.Event()
 
         def stubborn(event: Event) -> None:
-            finish.wait(30)
+            finish.wait(60)
             finished.set()
 
         seen = Recorder(stubborn)
@@ -59,7 +59,7 @@ class Draining(Case):
         with pytest.raises(DrainTimeout):
             consumer.disconnect()
         finish.set()
-        assert finished.wait(10)
+        assert finished.wait(60)
         b.subscribe(topic, later, queue="g", lease_seconds=2)
         [again] = later.wait(1)
         assert (again.text, again.attempt) == ("x", 2)

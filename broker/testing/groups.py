@@ -70,7 +70,7 @@ class Groups(Case):
         """One delivery a group over two processes; or, on a broker of one process, none of theirs is ours."""
         b = harness.connect()
         members = {group: [harness.start_member(topic, group) for _ in range(2)] for group in ("g", "h")}
-        assert all(member.ready.wait(30) for pair in members.values() for member in pair)
+        assert all(member.ready.wait(60) for pair in members.values() for member in pair)
         if not b.promises.many_processes:
             with pytest.raises(NoSubscriber):
                 b.publish(topic, *texts("x"), mandatory=True)

@@ -64,7 +64,7 @@ class MemberProcess:
 
     def _end(self) -> None:
         try:
-            self._process.wait(timeout=30)
+            self._process.wait(timeout=60)
         finally:
             self._process.kill()
             self._reader.join()
@@ -139,7 +139,7 @@ class Harness(ABC):
     def member(self, topic: str, queue: str, **options: object) -> MemberProcess:
         """A process with one subscription, in force."""
         process = self.start_member(topic, queue, **options)
-        assert process.ready.wait(30), "the member process was not ready in time"
+        assert process.ready.wait(60), "the member process was not ready in time"
         assert process.alive, "the member process has ended instead; see what it printed"
         return process
 

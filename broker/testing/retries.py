@@ -151,7 +151,7 @@ class Retries(Case):
     @pytest.mark.promise(3)
     def test_as_many_handlers_run_as_concurrency_says(self, b: Broker, topic: str) -> None:
         """Also for messages that were published one by one."""
-        together = threading.Barrier(8, timeout=30)
+        together = threading.Barrier(8, timeout=60)
         seen = Recorder(lambda event: together.wait())
         b.subscribe(topic, seen, queue="g", concurrency=8)
         for message in numbered(8):

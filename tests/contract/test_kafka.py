@@ -128,7 +128,7 @@ class TestKafkaGroups(OnKafka):
         harness.address = harness.address.replace("session.timeout.ms=3000", "session.timeout.ms=12000")  # none lapses
         b, other = (harness.connect(drain_seconds=60) for _ in range(2))  # the mock shares out only near its end
         finish = threading.Event()
-        seen, beside = Recorder(lambda event: finish.wait(30)), Recorder()
+        seen, beside = Recorder(lambda event: finish.wait(60)), Recorder()
         subscription = b.subscribe(topic, seen, queue="g", concurrency=8)
         b.publish(topic, *(Message(str(n).encode(), {"ce-partitionkey": str(n)}) for n in range(8)))
         seen.wait(8)
@@ -289,7 +289,7 @@ class TestKafkaTopics(OnKafka):
 
         monkeypatch.setattr(b._cluster, "_make", note)
         harness.server.delete(topic_name(topic))
-        assert made.wait(30)
+        assert made.wait(60)
         eventually(lambda: b._cluster.partitions(topic_name(topic)), "there is such a topic again")
 
     def test_a_broadcast_finds_new_partitions(self, b: Broker, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:

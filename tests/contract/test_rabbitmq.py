@@ -220,7 +220,7 @@ class TestRabbitMQItself(OnRabbitMQ):
         """What they hold is not told by the server."""
         b, consumer = harness.connect(), harness.connect()
         proceed = threading.Event()
-        seen = Recorder(lambda event: proceed.wait(30))
+        seen = Recorder(lambda event: proceed.wait(60))
         subscription = consumer.subscribe(topic, seen, queue="g")
         b.publish(topic, *numbered(10))
         seen.wait(1)
@@ -236,7 +236,7 @@ class TestRabbitMQItself(OnRabbitMQ):
     def test_a_group_made_again_counts_once(self, harness: RabbitMQHarness, topic: str) -> None:
         """A member whose queue was deleted leaves nothing behind that would be asked, too."""
         b, proceed = harness.connect(), threading.Event()
-        seen = Recorder(lambda event: proceed.wait(30))
+        seen = Recorder(lambda event: proceed.wait(60))
         b.subscribe(topic, seen, queue="g")
         for n in (1, 2):
             harness.lose_group(topic, "g")

@@ -130,7 +130,7 @@ class TestRedisItself(OnRedis):
         """Also when it is many, and published in the same millisecond."""
         b, consumer = harness.connect(), harness.connect()
         proceed = threading.Event()
-        held, seen = Recorder(lambda event: proceed.wait(30)), Recorder()
+        held, seen = Recorder(lambda event: proceed.wait(60)), Recorder()
         b.publish(topic, *numbered(500))
         subscription = consumer.subscribe(topic, held, queue="g", prefetch=300)
         held.wait(1)
@@ -145,7 +145,7 @@ class TestRedisItself(OnRedis):
         """Redis drops what is pending with a consumer that is deleted; so it is handed back before."""
         b, consumer = harness.connect(), harness.connect(drain_seconds=0.1)
         finish = threading.Event()
-        seen, heir = Recorder(lambda event: finish.wait(30)), Recorder()
+        seen, heir = Recorder(lambda event: finish.wait(60)), Recorder()
         consumer.subscribe(topic, seen, queue="g")
         b.publish(topic, *numbered(3))
         seen.wait(1)

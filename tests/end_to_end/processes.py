@@ -21,7 +21,7 @@ from broker.testing import eventually
 ROOT = Path(__file__).parents[2]
 RUN_SECONDS = 700  #: only against hanging: whatever is run gives up before
 STOP_SECONDS = 60  #: a drain takes ten, and a busy machine some more
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 90
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
 

@@ -38,8 +38,8 @@ def test_no_password_and_no_hash_in_any_response_log_event_or_file(app: Applicat
     in_outbox = _outbox(app)
     app.emails.start()
     app.wait_for_emails(users)
-    read_back = requests.get(f"{app.users.url}/users/{users[0].id}", timeout=5)
-    mailbox = requests.get(f"{app.emails.url}/emails", timeout=5)
+    read_back = requests.get(f"{app.users.url}/users/{users[0].id}", timeout=60)
+    mailbox = requests.get(f"{app.emails.url}/emails", timeout=60)
     app.users.stop()
     app.emails.stop()
 
@@ -56,7 +56,7 @@ def test_no_password_and_no_hash_in_any_response_log_event_or_file(app: Applicat
 
 
 def _post(app: Application, body: object) -> requests.Response:
-    return requests.post(f"{app.users.url}/users", json=body, timeout=5)
+    return requests.post(f"{app.users.url}/users", json=body, timeout=60)
 
 
 def _outbox(app: Application) -> bytes:

@@ -91,7 +91,7 @@ def start() -> Iterator[Start]:
 
     def begin(source: Source[int], handler: Callable[[Event], object], **options: object) -> Subscription:
         chosen = SubscribeOptions(**{"queue": "g", **options})  # type: ignore[arg-type]  # as the test says
-        started.append(Subscription("t", handler, chosen, source, drain_seconds=5))
+        started.append(Subscription("t", handler, chosen, source, drain_seconds=60))
         return started[-1]
 
     yield begin
@@ -171,7 +171,7 @@ def test_the_lease_of_a_message_that_is_never_acked_ends(start: Start) -> None:
 def test_a_server_that_is_gone_does_not_keep_a_drain_from_ending(start: Start) -> None:
     """What cannot be handed back comes again when its lease ends."""
     proceed = threading.Event()
-    source, seen = Script(5), Recorder(lambda event: proceed.wait(10))
+    source, seen = Script(5), Recorder(lambda event: proceed.wait(60))
     subscription = start(source, seen)
     seen.wait(1)
     source.failing["release"] = BrokerError("away")
@@ -188,17 +188,17 @@ def test_a_handler_that_fails_after_its_drain_was_given_up_changes_nothing(start
 
     def fail_late(event: Event) -> None:
         running.set()
-        proceed.wait(10)
+        proceed.wait(60)
         failed.set()
         raise RuntimeError("too late")
 
     source = Script(1)
     subscription = start(source, fail_late)
-    assert running.wait(10)
+    assert running.wait(60)
     with pytest.raises(DrainTimeout):
         subscription.unsubscribe(time.monotonic())
     proceed.set()
-    assert failed.wait(10)
+    assert failed.wait(60)
     for worker in subscription._workers:
         worker.join()
     assert source.done == []
@@ -224,7 +224,7 @@ def test_a_worker_survives_whatever_follows_a_failure(fault: str) -> None:
             raise SystemExit(1)
 
     source, seen = Script(2), Recorder(behave)
-    subscription = Subscription("t", seen, SubscribeOptions(queue="g"), source, 5, on_error)
+    subscription = Subscription("t", seen, SubscribeOptions(queue="g"), source, 60, on_error)
     seen.wait(2)
     eventually(lambda: sorted(source.done) == ["ack 1", "retry 0"], "both are settled")
     subscription.unsubscribe()

@@ -121,7 +121,7 @@ def test_replicas_may_start_together(database_url: str) -> None:
 
     def start(_: int) -> None:
         replica = new(database_url)
-        together.wait(10)
+        together.wait(60)
         with replica:
             assert replica.ping()
 
@@ -161,7 +161,7 @@ def test_of_two_services_that_start_together_on_one_database_one_is_refused(mari
     together = threading.Barrier(2)
 
     def start(url: str, name: str) -> str:
-        together.wait(10)
+        together.wait(60)
         try:
             new(url, name).open()
         except SchemaMismatch:

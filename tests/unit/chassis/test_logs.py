@@ -30,7 +30,7 @@ def lines_of(log_format: str, folder: Path) -> list[str]:
     program = folder / "program.py"
     program.write_text(PROGRAM.format(log_format=log_format), encoding="utf-8")
     environ = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONPATH": "."}
-    finished = subprocess.run([sys.executable, program], env=environ, capture_output=True, check=True, timeout=30)
+    finished = subprocess.run([sys.executable, program], env=environ, capture_output=True, check=True, timeout=60)
     assert finished.stdout.decode() == "学院君\n"
     return finished.stderr.decode().splitlines()
 

@@ -56,7 +56,7 @@ def test_a_signal_drains_and_exits_with_0(number: signal.Signals) -> None:
         assert process.stdout
         assert process.stdout.readline() == "started\n"
         process.send_signal(number)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
         assert (out, process.returncode) == ("stopping\ndrained\n", 0)
         assert "Traceback" not in err
 
@@ -69,7 +69,7 @@ def test_a_second_interrupt_ends_it_at_once() -> None:
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "stopping\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == -signal.SIGINT
+        assert process.wait(timeout=60) == -signal.SIGINT
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_second_interrupt_ends_it_at_once() -> None:
 def test_what_may_go_wrong_is_one_line_and_status_2(start: str, environ: dict[str, str], line: str) -> None:
     """No traceback: there is no bug."""
     with program(start, **environ) as process:
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
         assert process.returncode == 2
         assert err.startswith(line)
         assert err.count("\n") == 1

@@ -6,8 +6,7 @@ import errno
 import json
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -18,6 +17,8 @@ from broker.testing import eventually
 from chassis.drain import Drain
 from chassis.errors import ServerError
 from chassis.server import Server
+
+NEVER = 3600  #: seconds; a test that waited so long would be ended as one that hangs
 
 
 class SlowApp:
@@ -62,47 +63,40 @@ def refuses(server: Server) -> bool:
         return probe.connect_ex(address(server)) == errno.ECONNREFUSED
 
 
-def seconds(action: Callable[[], object]) -> float:
-    """How long it takes."""
-    started = time.monotonic()
-    action()
-    return time.monotonic() - started
-
-
 def test_a_stop_lets_running_requests_finish_and_takes_no_more(app: SlowApp) -> None:
     """The answer arrives whole; meanwhile, others are refused."""
     with ThreadPoolExecutor(2) as threads:
         server = serve(app)
         server.__enter__()
-        running = threads.submit(requests.get, f"{server.url}/slow", timeout=30)
-        assert app.started.wait(20)
+        running = threads.submit(requests.get, f"{server.url}/slow", timeout=60)
+        assert app.started.wait(60)
         stopping = threads.submit(server.__exit__, None, None, None)
         eventually(lambda: refuses(server), "connections are refused")
         with pytest.raises(TimeoutError):
             stopping.result(timeout=1.5)
         app.go_on.set()
-        stopping.result(timeout=20)
-        assert running.result(timeout=20).text == "slow" * 100_000
+        stopping.result(timeout=60)
+        assert running.result(timeout=60).text == "slow" * 100_000
 
 
 def test_a_stop_waits_no_longer_than_its_deadline(app: SlowApp) -> None:
     """A request that never ends is cut off."""
     with ThreadPoolExecutor(1) as threads:
         with serve(app, drain_seconds=0.1) as server:
-            running = threads.submit(requests.get, f"{server.url}/slow", timeout=30)
-            assert app.started.wait(20)
+            running = threads.submit(requests.get, f"{server.url}/slow", timeout=60)
+            assert app.started.wait(60)
         with pytest.raises(requests.ConnectionError):
-            running.result(timeout=20)
+            running.result(timeout=60)
 
 
 def test_idle_and_half_sent_connections_hold_up_no_stop(app: SlowApp) -> None:
-    """One that is kept alive, and one that has sent half a request: the 20 seconds are not used up."""
-    server = serve(app)
+    """One that is kept alive, and one that has sent half a request: no deadline is waited for."""
+    server = serve(app, drain_seconds=NEVER)
     server.__enter__()
     with requests.Session() as keeps_alive, socket.create_connection(address(server)) as half:
-        keeps_alive.get(server.url, timeout=20)
+        keeps_alive.get(server.url, timeout=60)
         half.sendall(b"POST /length HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf")
-        assert seconds(lambda: server.__exit__(None, None, None)) < 5
+        server.__exit__(None, None, None)
 
 
 def test_half_sent_requests_hold_up_no_others(app: SlowApp) -> None:
@@ -111,7 +105,7 @@ def test_half_sent_requests_hold_up_no_others(app: SlowApp) -> None:
         half_sent = [socket.create_connection(address(server)) for _ in range(40)]
         for connection in half_sent:
             connection.sendall(b"POST /length HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf")
-        assert requests.get(server.url, timeout=20).text == "quick"
+        assert requests.get(server.url, timeout=60).text == "quick"
         for connection in half_sent:
             connection.close()
 
@@ -120,8 +114,8 @@ def test_one_process_may_serve_twice(app: SlowApp) -> None:
     """Each on a port of its own; one stops without the other."""
     with serve(app) as one:
         with serve(app) as other:
-            assert requests.get(other.url, timeout=20).ok
-        assert requests.get(one.url, timeout=20).ok
+            assert requests.get(other.url, timeout=60).ok
+        assert requests.get(one.url, timeout=60).ok
 
 
 def test_a_busy_port_is_refused_in_one_line(app: SlowApp) -> None:
@@ -139,7 +133,7 @@ def test_a_busy_port_is_refused_in_one_line(app: SlowApp) -> None:
 )
 def test_what_no_view_sees_is_refused_as_a_problem_too(app: SlowApp, sent: bytes, status: int) -> None:
     """Clients read one shape of error, whoever refuses them."""
-    with serve(app) as server, socket.create_connection(address(server), timeout=20) as connection:
+    with serve(app) as server, socket.create_connection(address(server), timeout=60) as connection:
         connection.sendall(sent)
         head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
     assert f" {status} ".encode() in head.splitlines()[0]

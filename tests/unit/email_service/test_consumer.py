@@ -133,7 +133,7 @@ def test_an_event_that_somebody_else_is_sending_waits_for_it(bus: Broker, inbox:
 
         def send(self, mail: Mail) -> None:
             """Wait, then send."""
-            finish.wait(10)
+            finish.wait(60)
             outgoing.send(mail)
 
     with broker.connect(bus.address, on_error=lambda _: turned_away.set()) as members:
@@ -142,7 +142,7 @@ def test_an_event_that_somebody_else_is_sending_waits_for_it(bus: Broker, inbox:
             USER_REGISTERED, handler, queue=GROUP, concurrency=2, retry_delays=(0.01,), max_attempts=10_000
         )
         bus.publisher(USER_REGISTERED).publish(event, event)
-        assert turned_away.wait(10)
+        assert turned_away.wait(60)
         assert bus.backlog(USER_REGISTERED, GROUP) == 2
         finish.set()
         settled(bus)

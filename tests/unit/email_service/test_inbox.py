@@ -63,7 +63,7 @@ def test_of_two_members_with_one_event_one_sends(database: Database, database_ur
     together = threading.Barrier(2)
 
     def try_to_claim(inbox: Inbox, event_id: str) -> bool:
-        together.wait(10)
+        together.wait(60)
         try:
             return inbox.claim(event_id, "42", MAIL) is not None
         except Claimed:

@@ -132,7 +132,6 @@ def test_a_refusal_raises_and_says_why(mailbox: Mailbox, refusal: str) -> None:
     assert mailbox.emails == []
 
 
-@pytest.mark.timeout(8)
 def test_a_mail_server_that_is_down_or_silent_raises() -> None:
     """Neither holds up the service: the one is refused, the other runs into the timeout."""
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -40,7 +40,7 @@ def settings(bus: broker.Broker, tmp_path: Path) -> NewSettings:
 def test_a_registration_over_http_becomes_an_event(settings: NewSettings, mailbox: Mailbox, delivery: str) -> None:
     """Both ways of delivering do, as long as nothing fails."""
     with service(settings(delivery)) as server:
-        user = requests.post(f"{server.url}/users", json=ALICE, timeout=20).json()
+        user = requests.post(f"{server.url}/users", json=ALICE, timeout=60).json()
         eventually(lambda: mailbox.messages, "the event has arrived")
     assert UserRegistered.from_message(mailbox.messages[0]).user_id == user["id"]
 
@@ -51,7 +51,7 @@ def test_what_was_registered_with_nobody_listening_arrives_later_or_is_lost(
 ) -> None:
     """The difference that the outbox makes: the service ends, starts again, and now somebody listens."""
     with service(settings(delivery)) as server:
-        assert requests.post(f"{server.url}/users", json=ALICE, timeout=20).status_code == 201
+        assert requests.post(f"{server.url}/users", json=ALICE, timeout=60).status_code == 201
     mailbox = Mailbox()
     bus.subscribe(USER_REGISTERED, mailbox, queue="late")
     with service(settings(delivery)):
@@ -65,8 +65,8 @@ def test_two_may_run_in_one_process_and_leave_no_thread(settings: NewSettings) -
     """Nothing is global."""
     before = set(threading.enumerate())
     with service(settings()) as one, service(settings()) as other:
-        assert requests.post(f"{one.url}/users", json=ALICE, timeout=20).status_code == 201
-        assert requests.post(f"{other.url}/users", json=ALICE, timeout=20).status_code == 409
+        assert requests.post(f"{one.url}/users", json=ALICE, timeout=60).status_code == 201
+        assert requests.post(f"{other.url}/users", json=ALICE, timeout=60).status_code == 409
     eventually(lambda: set(threading.enumerate()) <= before, "its threads are gone")
 
 

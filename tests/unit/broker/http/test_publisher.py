@@ -83,7 +83,7 @@ def test_an_answer_of_500_is_no_delivery(b: Broker, tmp_path: Path) -> None:
         registry.add_group("t", "g")
         registry.renew(Member("broken", "t", "g", url, prefetch=10, requests=4, lease_seconds=30))
         b.publish("t", Message(b"x"), mandatory=True)
-        assert asked.wait(10)
+        assert asked.wait(60)
         assert b.backlog("t", "g") == 1
         registry.withdraw(Member("broken", "t", "g", url, prefetch=10, requests=4, lease_seconds=30))
         seen = Recorder()
@@ -94,7 +94,7 @@ def test_an_answer_of_500_is_no_delivery(b: Broker, tmp_path: Path) -> None:
 
 def test_a_spool_that_was_busy_does_not_stop_delivery(tmp_path: Path) -> None:
     """What waited is delivered afterwards without another publish."""
-    with broker.connect("http", data_dir=tmp_path, publish_timeout_seconds=0.2) as b:
+    with broker.connect("http", data_dir=tmp_path, publish_timeout_seconds=5) as b:
         seen = Recorder()
         b.subscribe("t", Recorder(), queue="g").unsubscribe()
         b.publish("t", Message(b"x"))
@@ -119,7 +119,7 @@ def test_a_member_that_answers_nonsense_gets_less_and_less(b: Broker, tmp_path: 
         registry.add_group("t", "g")
         registry.renew(replace(strange, url=url))
         b.publish("t", Message(b"x"), mandatory=True)
-        assert asked.wait(10)
+        assert asked.wait(60)
         seen = Recorder()
         b.subscribe("t", seen, queue="g")
         seen.wait(1)
@@ -137,7 +137,7 @@ def test_an_answer_for_what_was_not_sent_settles_nothing(b: Broker, tmp_path: Pa
         registry.add_group("t", "g")
         registry.renew(Member("greedy", "t", "g", url, prefetch=10, requests=4, lease_seconds=30))
         b.publish("t", Message(b"x"), mandatory=True)
-        assert asked.wait(10)
+        assert asked.wait(60)
         eventually(lambda: b.backlog("t", "g") == 0, "its own is settled")
     assert b.backlog("other", "g") == 1
 
@@ -214,14 +214,14 @@ def test_a_spool_that_cannot_be_written_is_a_publish_error(b: Broker, tmp_path: 
 
 def test_a_spool_that_is_gone_does_not_keep_the_broker_from_closing(tmp_path: Path) -> None:
     """Every thread and file is let go of; the cause is told."""
-    threads = threading.active_count()
+    before = set(threading.enumerate())
     b = broker.connect("http", data_dir=tmp_path)
     with closing(sqlite3.connect(tmp_path / "broker" / "spool.db")) as db:
         db.execute("DROP TABLE spooled")
     with pytest.raises(broker.BrokerError, match="no such table"):
         b.disconnect()
     b.disconnect()
-    assert threading.active_count() == threads
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_data_folder_that_cannot_be_used_is_one_clear_error(tmp_path: Path) -> None:
