@@ -230,12 +230,14 @@ class MemorySource(Source[Entry]):
         self._of = topic, queue
         self._queue = bus.group(topic, queue)
         self._interrupted = threading.Event()
+        self._lock = threading.Lock()
         self._mine: set[Entry] = set()
 
     def fetch(self, limit: int, timeout_seconds: float) -> Sequence[Delivery[Entry]]:
         self._queue = self._bus.group(*self._of)  # made again when somebody has forgotten it
         entries = self._queue.take(limit, timeout_seconds, self._interrupted)
-        self._mine.update(entries)
+        with self._lock:
+            self._mine.update(entries)
         return [Delivery(entry.message, entry.attempt, entry, entry.last_started) for entry in entries]
 
     def interrupt(self) -> None:
@@ -244,7 +246,9 @@ class MemorySource(Source[Entry]):
             self._queue.changed.notify_all()
 
     def close(self) -> None:
-        self._queue.put_back(sorted(self._mine, key=lambda entry: entry.published_at))
+        with self._lock:
+            left, self._mine = self._mine, set()
+        self._queue.put_back(sorted(left, key=lambda entry: entry.published_at))
 
     def ack(self, deliveries: Sequence[Delivery[Entry]]) -> None:
         self._queue.settle(self._finished(deliveries))
@@ -254,8 +258,9 @@ class MemorySource(Source[Entry]):
             self._queue.put_later(entry, delay_seconds)
 
     def bury(self, delivery: Delivery[Entry], reason: str) -> None:
-        self._queue.bury(delivery.token, reason)
-        self._mine.discard(delivery.token)
+        if delivery.token in self._mine:
+            self._queue.bury(delivery.token, reason)
+            self._finished([delivery])
 
     def release(self, deliveries: Sequence[Delivery[Entry]]) -> None:
         entries = self._finished(deliveries)
@@ -267,8 +272,10 @@ class MemorySource(Source[Entry]):
         delivery.token.last_started = True
 
     def _finished(self, deliveries: Sequence[Delivery[Entry]]) -> list[Entry]:
-        entries = [delivery.token for delivery in deliveries]
-        self._mine.difference_update(entries)
+        """What is no longer this member's; without what was not any more, since `close` has put that back."""
+        with self._lock:
+            entries = [delivery.token for delivery in deliveries if delivery.token in self._mine]
+            self._mine.difference_update(entries)
         return entries
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 import broker
-from broker.memory import Bus
+from broker.memory import Bus, MemorySource
 from broker.message import Message
 from broker.testing import Recorder
 
@@ -24,6 +27,29 @@ def test_a_bus_goes_with_its_last_broker() -> None:
         b.subscribe("t", Recorder(), queue="g")
     with broker.connect("memory://gone") as b:
         assert b.groups() == []
+
+
+@pytest.mark.parametrize("late", ["ack", "retry", "release", "bury"])
+def test_what_is_settled_too_late_is_not_there_twice(late: str) -> None:
+    """When its member has left without it, it has gone back to the group, which may have given it to another."""
+    with broker.connect(f"memory://{late}") as b:
+        bus = Bus.named(f"memory://{late}")
+        slow = MemorySource(bus, "t", "g")
+        b.publish("t", Message(b"x"))
+        [lost] = slow.fetch(1, 60)
+        slow.close()
+        heir = MemorySource(bus, "t", "g")
+        [taken] = heir.fetch(1, 60)
+        settle: dict[str, Callable[[], None]] = {
+            "ack": lambda: slow.ack([lost]),
+            "retry": lambda: slow.retry(lost, 0),
+            "release": lambda: slow.release([lost]),
+            "bury": lambda: slow.bury(lost, "too late"),
+        }
+        settle[late]()
+        assert (taken.attempt, b.backlog("t", "g"), b.group("t", "g").dead_letters()) == (2, 1, [])
+        heir.ack([taken])
+        assert b.backlog("t", "g") == 0
 
 
 def test_a_disconnect_stops_every_subscription_at_once() -> None:
