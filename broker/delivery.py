@@ -69,6 +69,7 @@ class Subscription:
         self._later: list[_Later] = []  # a heap
         self._later_lock = threading.Lock()
         self._order = count()
+        self._fetched = threading.Event()  # the fetcher has ended, or is not waited for any more
         self._closed = threading.Event()
         self._fetcher = self._thread(self._fetch, "fetch")
         self._keeper = self._thread(self._keep, "keep")
@@ -106,6 +107,7 @@ class Subscription:
         in_time = self._closed.wait(max(0.0, deadline - time.monotonic()))
         if not in_time:
             self._flight.abandon()
+            self._fetched.set()
             self._closed.wait(FETCH_SECONDS)
         for thread in (self._fetcher, self._keeper, *(self._workers if in_time else ())):
             thread.join(FETCH_SECONDS)
@@ -118,6 +120,12 @@ class Subscription:
     # --- the fetcher ---------------------------------------------------------------------------------------
 
     def _fetch(self) -> None:
+        try:
+            self._fetch_until_stopped()
+        finally:
+            self._fetched.set()
+
+    def _fetch_until_stopped(self) -> None:
         well = True
         while room := self._flight.room():
             try:
@@ -270,7 +278,7 @@ class Subscription:
             except Exception:  # an adapter's mistake; nothing ends this loop but the end
                 log.exception("%r goes on", self)
                 self._closed.wait(TROUBLE_SECONDS)
-        self._fetcher.join(FETCH_SECONDS)
+        self._fetched.wait()  # or what a slow server still sends would count an attempt, instead of being handed back
         try:
             self._source.close()
         except Exception as error:  # noqa: BLE001  # whatever it is, this subscription has ended

@@ -182,6 +182,49 @@ def test_a_server_that_is_gone_does_not_keep_a_drain_from_ending(start: Start) -
     assert source.done == ["ack 0"]
 
 
+class Slow(Script):
+    """A server that takes its time, and does not heed an interrupt."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.asked, self.answers, self.left = threading.Event(), threading.Event(), threading.Event()
+
+    def fetch(self, limit: int, timeout_seconds: float) -> Sequence[Delivery[int]]:
+        self.asked.set()
+        self.answers.wait(60)
+        return super().fetch(limit, timeout_seconds)
+
+    def close(self) -> None:
+        self.done.append("close")
+        self.left.set()
+
+
+def test_what_still_arrives_during_a_drain_is_handed_back_before_the_source_is_closed(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However slow the server is: closed first, the source would count an attempt that nobody has made."""
+    monkeypatch.setattr("broker.delivery.FETCH_SECONDS", 0.01)
+    source = Slow(2)
+    subscription = start(source, Recorder())
+    assert source.asked.wait(60)
+    subscription.stop()
+    assert not source.left.wait(0.3)
+    source.answers.set()
+    subscription.unsubscribe()
+    assert source.done == ["release 0", "release 1", "close"]
+
+
+def test_a_server_that_answers_too_late_is_left_when_the_deadline_is_over(start: Start) -> None:
+    """The drain does not end well then."""
+    source = Slow(1)
+    subscription = start(source, Recorder())
+    assert source.asked.wait(60)
+    with pytest.raises(DrainTimeout):
+        subscription.unsubscribe(time.monotonic())
+    assert source.left.wait(60)
+    source.answers.set()
+
+
 def test_a_handler_that_fails_after_its_drain_was_given_up_changes_nothing(start: Start) -> None:
     """The source is closed by then, and its message has gone back to the group."""
     running, proceed, failed = threading.Event(), threading.Event(), threading.Event()
