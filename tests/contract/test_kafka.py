@@ -125,7 +125,7 @@ class TestKafkaGroups(OnKafka):
 
     def test_a_partition_is_handed_over_only_once_what_runs_is_done(self, harness: Harness, topic: str) -> None:
         """A member that joins meanwhile gets its share, and nothing twice."""
-        harness.address = harness.address.replace("session.timeout.ms=3000", "session.timeout.ms=12000")  # none lapses
+        harness.address = harness.address.replace("session.timeout.ms=6000", "session.timeout.ms=12000")  # none lapses
         b, other = (harness.connect(drain_seconds=60) for _ in range(2))  # the mock shares out only near its end
         finish = threading.Event()
         seen, beside = Recorder(lambda event: finish.wait(60)), Recorder()

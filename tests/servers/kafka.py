@@ -21,7 +21,7 @@ from confluent_kafka.admin import AdminClient
 from broker.testing import eventually
 
 #: The mock waits for members of a group until a second before its sessions end, and with a fetch as long as it may.
-FOR_MOCK = "session.timeout.ms=3000&fetch.wait.max.ms=10"
+FOR_MOCK = "session.timeout.ms=6000&fetch.wait.max.ms=10"
 
 
 class MockKafka:

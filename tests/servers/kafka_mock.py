@@ -23,7 +23,10 @@ import confluent_kafka
 
 PRODUCER = 0  #: `RD_KAFKA_PRODUCER`
 BROKER = 1  #: the id of the only broker
-REQUESTS = MappingProxyType({"produce": 0, "commit": 8, "join": 11})  #: their numbers in Kafka's protocol
+REQUESTS = MappingProxyType(
+    {"produce": 0, "metadata": 3, "commit": 8, "join": 11}
+)  #: their numbers in Kafka's protocol
+METADATA_DELAY_MS = 50  #: see `Mock._delay_leaders`
 REBALANCE_DELAY_MS = 100  #: how long a new group waits for more members; a real broker's default is 3000
 
 
@@ -46,6 +49,7 @@ class Mock:
             self._cluster, BROKER
         )  # else `create_topics` waits for one
         self._call("rd_kafka_mock_group_initial_rebalance_delay_ms", REBALANCE_DELAY_MS)
+        self._delay_leaders()
 
     @property
     def bootstrap(self) -> str:
@@ -80,6 +84,19 @@ class Mock:
         self._call(
             "rd_kafka_mock_partition_delete_records", topic.encode(), int(partition), ctypes.c_int64(int(offset))
         )
+
+    def _delay_leaders(self) -> None:
+        """Let the leader of a group share out after the others have asked for their share.
+
+        The mock, unlike a real broker, refuses who asks later; that one joins again, and meanwhile no commit of what
+        others have to let go of is taken. A leader asks for metadata first, so answers to that are delayed.
+        """
+        push: Any = self._function("rd_kafka_mock_broker_push_request_error_rtts", ctypes.c_int)
+        push.argtypes = [ctypes.c_void_p, ctypes.c_int32, ctypes.c_int16, ctypes.c_size_t]  # the rest is variadic
+        times = 400
+        delays = [ctypes.c_int(number) for number in (0, METADATA_DELAY_MS) * times]  # 0: no error
+        for _ in range(50):  # each is used once
+            push(self._cluster, BROKER, REQUESTS["metadata"], times, *delays)
 
     def _call(self, name: str, *arguments: object) -> None:
         error = self._function(name, ctypes.c_int)(self._cluster, *arguments)
