@@ -39,7 +39,7 @@ BUSY_POLL_SECONDS = 0.001
 BUSY_SECONDS = 0.1  #: what is lately
 BATCH = 500  #: messages taken from librdkafka at a time
 TROUBLE_SECONDS = 0.05  #: pause of the consumer's thread after an error
-LEAVE_SECONDS = 5.0  #: how long a member that leaves tries to commit
+LEAVE_SECONDS = 10.0  #: how long a member that leaves tries to commit
 
 #: a commit is refused while the group shares out its partitions; it can be made afterwards
 SHARING_OUT = frozenset(
@@ -57,6 +57,7 @@ class Wish:
 
     progresses: Collection[Progress]
     deadline: float
+    of_fetch: bool  #: given up when nothing is fetched any more
     done: Future[None] = field(default_factory=Future)
 
 
@@ -102,7 +103,7 @@ class KafkaSource(Source[Letter]):
             trouble, self._trouble = self._trouble, None
             raise trouble
         try:
-            self._commit_soon({letter.progress for letter in letters})
+            self._commit_soon({letter.progress for letter in letters}, of_fetch=True)
         except BrokerError:
             self._untake(letters)
             raise
@@ -154,8 +155,9 @@ class KafkaSource(Source[Letter]):
 
     def _take(self, limit: int, timeout_seconds: float) -> list[Letter]:
         deadline = time.monotonic() + timeout_seconds
+        letters: list[Letter] = []
         with self._changed:
-            while not (letters := self._next(limit)) and not self._interrupted and time.monotonic() < deadline:
+            while not self._must_return() and not (letters := self._next(limit)) and time.monotonic() < deadline:
                 due_seconds = self._later[0][0] - time.time() if self._later else timeout_seconds
                 self._changed.wait(max(0.0, min(deadline - time.monotonic(), due_seconds)))
             for letter in letters:
@@ -163,6 +165,10 @@ class KafkaSource(Source[Letter]):
                 letter.due = 0
             self._out.update(letters)
         return letters
+
+    def _must_return(self) -> bool:
+        """Whether there is something to say before anything is delivered; or nothing any more."""
+        return self._interrupted or self._trouble is not None
 
     def _next(self, limit: int) -> list[Letter]:
         """What may be delivered now: what is due again, then of each partition in turn. Called with the lock held."""
@@ -203,11 +209,11 @@ class KafkaSource(Source[Letter]):
 
     # --- committing ----------------------------------------------------------------------------------------------
 
-    def _commit_soon(self, progresses: Collection[Progress]) -> None:
+    def _commit_soon(self, progresses: Collection[Progress], *, of_fetch: bool = False) -> None:
         """Return once it is stored how far the group has come in these."""
         if not progresses:
             return
-        wish = Wish(progresses, time.monotonic() + self._cluster.timeout_seconds)
+        wish = Wish(progresses, time.monotonic() + self._cluster.timeout_seconds, of_fetch)
         with self._changed:
             if self._left:
                 raise self._cluster.errors.saying("the subscription has ended")
@@ -232,11 +238,15 @@ class KafkaSource(Source[Letter]):
 
     def _refuse(self, wishes: Collection[Wish], error: BrokerError) -> None:
         for wish in wishes:
-            if isinstance(error, NotNow) and time.monotonic() < wish.deadline and not self._closing.is_set():
+            if isinstance(error, NotNow) and self._is_wanted(wish):
                 with self._changed:
                     self._wishes.append(wish)
             else:
                 wish.done.set_exception(error)
+
+    def _is_wanted(self, wish: Wish) -> bool:
+        over = self._closing.is_set() or (wish.of_fetch and self._interrupted)
+        return time.monotonic() < wish.deadline and not over
 
     def _commit(self, progresses: Collection[Progress]) -> None:
         """One commit, of those where something has changed."""
@@ -272,7 +282,7 @@ class KafkaSource(Source[Letter]):
             self._balance()
             self._lookout.look()
         except (KafkaException, BrokerError) as error:
-            self._trouble = error if isinstance(error, BrokerError) else self._cluster.errors.of(error)
+            self._tell(error if isinstance(error, BrokerError) else self._cluster.errors.of(error))
             self._closing.wait(TROUBLE_SECONDS)
         except Exception:
             log.exception("%s is read again from what was committed", self._topic)
@@ -289,8 +299,14 @@ class KafkaSource(Source[Letter]):
             if error is None:
                 self._arrived(record)
             else:
-                self._trouble = self._cluster.errors.of(error)
+                self._tell(self._cluster.errors.of(error))
         with self._changed:
+            self._changed.notify_all()
+
+    def _tell(self, trouble: BrokerError) -> None:
+        """Let `fetch` raise it."""
+        with self._changed:
+            self._trouble = trouble
             self._changed.notify_all()
 
     def _reread(self) -> None:
@@ -378,17 +394,19 @@ class KafkaSource(Source[Letter]):
 
     def _leave(self) -> None:
         deadline = time.monotonic() + LEAVE_SECONDS
-        while not self._saved() and time.monotonic() < deadline:
+        while (trouble := self._save()) and time.monotonic() < deadline:
             self._consumer.poll(POLL_SECONDS)  # the group may have to share out first
+        if trouble:
+            log.warning("what was handed back of %s counts as tried: %s", self._topic, trouble)
         self._consumer.close()
 
-    def _saved(self) -> bool:
+    def _save(self) -> BrokerError | None:
+        """Commit what is not yet; why that was not possible."""
         try:
             self._commit(list(self._progress.values()))
         except BrokerError as error:
-            log.debug("%s: %s", self._topic, error)
-            return False
-        return True
+            return error
+        return None
 
 
 def _uncount(letter: Letter) -> None:

@@ -171,6 +171,30 @@ class TestKafkaGroups(OnKafka):
         b.publish(topic, *texts("x"))
         assert [(call.text, call.attempt) for call in seen.wait(2)] == [("before", 1), ("x", 1)]
 
+    def test_what_cannot_be_counted_yet_holds_up_no_drain(self, harness: KafkaHarness, topic: str) -> None:
+        """It has not been delivered, so the next member gets it as its first attempt."""
+        b, consumer, seen, heir = (
+            harness.connect(),
+            harness.connect(publish_timeout_seconds=3600),
+            Recorder(),
+            Recorder(),
+        )
+        subscription = consumer.subscribe(topic, seen, queue="g")
+        b.publish(topic, *texts("before"))
+        seen.wait(1)
+        eventually(lambda: b.backlog(topic, "g") == 0, "the ack is flushed")
+        harness.mock.tell("refuse", "commit", 100_000, KafkaError.REBALANCE_IN_PROGRESS)
+        try:
+            b.publish(topic, *texts("x"))
+            eventually(lambda: subscription._source._out, "it is to be counted")  # type: ignore[attr-defined]  # Kafka's
+            subscription.stop()
+            eventually(lambda: not subscription._fetcher.is_alive(), "nobody waits for that any more")
+        finally:
+            harness.mock.tell("accept", "commit")
+        subscription.unsubscribe()
+        b.subscribe(topic, heir, queue="g")
+        assert [(call.text, call.attempt) for call in heir.wait(1)] == [("x", 1)]
+
     def test_a_group_that_may_not_be_joined_is_logged(
         self, harness: KafkaHarness, topic: str, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -79,6 +79,10 @@ class Mock:
         push = self._function("rd_kafka_mock_push_request_errors_array", None)
         push(self._cluster, ctypes.c_int16(REQUESTS[request]), ctypes.c_size_t(int(count)), codes)
 
+    def accept(self, request: str) -> None:
+        """The opposite, whatever is left of it."""
+        self._function("rd_kafka_mock_clear_request_errors", None)(self._cluster, ctypes.c_int16(REQUESTS[request]))
+
     def dropped(self, topic: str, partition: str, offset: str) -> None:
         """Forget the messages before that offset."""
         self._call(
