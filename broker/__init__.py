@@ -26,6 +26,7 @@ from broker.errors import (
 from broker.message import Event, Message
 from broker.options import Options, SubscribeOptions, known
 from broker.plugins import find
+from broker.report import Outcome, Settled
 from broker.source import Delivery, Source
 
 __all__ = [
@@ -43,10 +44,12 @@ __all__ = [
     "MessageTooLarge",
     "NoSubscriber",
     "Options",
+    "Outcome",
     "Promises",
     "PublishError",
     "Publisher",
     "Reject",
+    "Settled",
     "Source",
     "SubscribeOptions",
     "Subscription",

@@ -255,7 +255,13 @@ class Broker(ABC):
             if self._ending:
                 raise self.error("it is being disconnected")
             subscription = Subscription(
-                topic, handler, chosen, self._source(topic, chosen), self.options.drain_seconds, self.options.on_error
+                topic,
+                handler,
+                chosen,
+                self._source(topic, chosen),
+                self.options.drain_seconds,
+                self.options.on_error,
+                self.options.on_settled,
             )
             self._subscriptions = [other for other in self._subscriptions if not other.closed] + [subscription]
         return subscription

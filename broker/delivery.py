@@ -26,6 +26,7 @@ from broker.errors import BrokerError, DrainTimeout, Reject
 from broker.inflight import InFlight
 from broker.message import GROUP, Event
 from broker.options import SubscribeOptions
+from broker.report import Report, Settled, about, in_words
 from broker.source import Delivery, Source
 
 log = logging.getLogger(__name__)
@@ -58,13 +59,14 @@ class Subscription:
         source: Source[Any],
         drain_seconds: float,
         on_error: Callable[[Event], None] | None = None,
+        on_settled: Callable[[Settled], None] | None = None,
     ) -> None:
         self.topic = topic
         self.options = options
         self._handler = handler
         self._source = source
         self._drain_seconds = drain_seconds
-        self._on_error = on_error
+        self._report = Report(topic, options.queue, on_error, on_settled)
         self._flight = InFlight(options)
         self._later: list[_Later] = []  # a heap
         self._later_lock = threading.Lock()
@@ -155,7 +157,8 @@ class Subscription:
             try:
                 self._source.release(deliveries)
             except BrokerError as error:
-                log.warning("%r could not hand back %d messages, their leases end: %s", self, len(deliveries), error)
+                what = f"could not hand back {len(deliveries)} messages, their leases end"
+                log.warning("%r %s: %s", self, what, error, extra=about(*deliveries))
 
     # --- the workers ---------------------------------------------------------------------------------------
 
@@ -164,7 +167,8 @@ class Subscription:
             try:
                 self._run(delivery)
             except Exception:  # an adapter's mistake: the lease of this one ends, and the others go on
-                log.exception("%s: what became of it could not be settled", self._name(delivery))
+                name = delivery.message.id
+                log.exception("%r: what became of %s could not be settled", self, name, extra=about(delivery))
                 self._flight.settle(delivery)
             finally:
                 self._flight.finished()
@@ -172,16 +176,18 @@ class Subscription:
     def _run(self, delivery: Delivery[Any]) -> None:
         if self._flight.is_last(delivery) and not self._begin_last(delivery):
             return
-        ack = partial(self._flight.ack, delivery)
+        if GROUP in delivery.message.header:
+            self._report.replayed(delivery)
+        ack = partial(self._ack, delivery)
         event = Event(self.topic, delivery.message.without(GROUP), delivery.attempt, self.options.queue, ack)
         try:
             self._handler(event)
         except Reject as reject:
-            self._report(event, reject)
+            self._report.failed(event, reject)
             self._bury(delivery, str(reject) or "rejected")
         except BaseException as error:  # noqa: BLE001  # also SystemExit: no handler's exception ends a worker
-            self._report(event, error)
-            self._again(delivery, _told(error))
+            self._report.failed(event, error)
+            self._again(delivery, in_words(error))
         else:
             ack() if self.options.auto_ack else self._await_ack(delivery)
 
@@ -193,21 +199,16 @@ class Subscription:
         try:
             self._source.begin_last(delivery)
         except BrokerError as error:
-            log.warning("%s: the last attempt must wait for the server: %s", self._name(delivery), error)
+            self._report.trouble(delivery, "the last attempt must wait for the server", error)
             self._at(TROUBLE_SECONDS, partial(self._arrived, [delivery]))
             return False
         return True
 
-    def _report(self, event: Event, error: BaseException) -> None:
-        event.error = error
-        log.debug("handler traceback", exc_info=error)
-        if self._on_error is not None:
-            try:
-                self._on_error(event)
-            except BaseException:  # as for a handler's
-                log.exception("on_error itself failed")
-
     # --- what becomes of it ----------------------------------------------------------------------------------
+
+    def _ack(self, delivery: Delivery[Any]) -> None:
+        if self._flight.ack(delivery):
+            self._report.acked(delivery)
 
     def _await_ack(self, delivery: Delivery[Any]) -> None:
         if self._flight.await_ack(delivery):
@@ -226,17 +227,17 @@ class Subscription:
             return
         if self.options.queue is None:
             return self._again_here(delivery, reason, delay)
-        self._tell_of_retry(delivery, reason, delay)
+        self._report.retried(delivery, reason, delay)
         try:
             self._source.retry(delivery, delay)
         except BrokerError as error:
-            log.warning("%s comes again when its lease ends: %s", self._name(delivery), error)
+            self._report.trouble(delivery, "it comes again when its lease ends", error)
 
     def _again_here(self, delivery: Delivery[Any], reason: str, delay: float) -> None:
         """A broadcast is retried by this process; the server has forgotten it."""
         if len(self._later) >= MAX_WAITING_BROADCASTS:
             return self._pass_over(delivery, reason)
-        self._tell_of_retry(delivery, reason, delay)
+        self._report.retried(delivery, reason, delay)
         delivery.attempt += 1
         self._at(delay, partial(self._arrived, [delivery]))
 
@@ -248,15 +249,15 @@ class Subscription:
         try:
             self._source.bury(delivery, reason)
         except BrokerError as error:
-            log.error("%s: the dead letters cannot be reached, it stays where it is: %s", self._name(delivery), error)
+            self._report.trouble(delivery, "the dead letters cannot be reached, it stays where it is", error)
             self._at(TROUBLE_SECONDS, partial(self._bury, delivery, reason))
             return
-        log.error("%s is a dead letter: %s", self._name(delivery), reason, extra=_about(delivery))
+        self._report.dead(delivery, reason)
         self._flight.settle(delivery)
 
     def _pass_over(self, delivery: Delivery[Any], reason: str) -> None:
         self._flight.settle(delivery)
-        log.error("%s is passed over: %s", self._name(delivery), reason, extra=_about(delivery))
+        self._report.passed_over(delivery, reason)
 
     def _delay(self, attempt: int) -> float:
         step = self.options.retry_delays[min(attempt, len(self.options.retry_delays)) - 1]
@@ -292,7 +293,7 @@ class Subscription:
         try:
             self._source.ack(acks)
         except BrokerError as error:
-            log.warning("%r: %d acks must wait for the server: %s", self, len(acks), error)
+            log.warning("%r: %d acks must wait for the server: %s", self, len(acks), error, extra=about(*acks))
             self._closed.wait(TROUBLE_SECONDS)
         else:
             self._flight.flushed(len(acks))
@@ -302,7 +303,7 @@ class Subscription:
             try:
                 self._source.extend(held)
             except BrokerError as error:
-                log.warning("%r could not renew %d leases: %s", self, len(held), error)
+                log.warning("%r could not renew %d leases: %s", self, len(held), error, extra=about(*held))
 
     def _at(self, delay_seconds: float, action: Callable[[], None]) -> None:
         with self._later_lock:
@@ -319,26 +320,5 @@ class Subscription:
                 later = heapq.heappop(self._later)
             later.action()
 
-    # --- words ---------------------------------------------------------------------------------------------
-
-    def _tell_of_retry(self, delivery: Delivery[Any], reason: str, delay: float) -> None:
-        log.warning("%s failed, again in %.1f s: %s", self._name(delivery), delay, reason, extra=_about(delivery))
-
-    def _name(self, delivery: Delivery[Any]) -> str:
-        return f"{self.topic} {delivery.message.id} for {self.options.queue or 'everyone'}, attempt {delivery.attempt}"
-
     def _thread(self, target: Callable[[], None], role: str) -> threading.Thread:
         return threading.Thread(target=target, name=f"{self.options.queue or self.topic}-{role}", daemon=True)
-
-
-def _told(error: BaseException) -> str:
-    """An exception in one line, also one that cannot tell itself."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001  # of its `__str__`
-        return type(error).__name__
-
-
-def _about(delivery: Delivery[Any]) -> dict[str, object]:
-    """What a log line is about, as fields."""
-    return {"event_id": delivery.message.id, "attempt": delivery.attempt}

@@ -112,13 +112,15 @@ class InFlight:
 
     # --- settling ------------------------------------------------------------------------------------------
 
-    def ack(self, delivery: Delivery[Any]) -> None:
-        """It is done with; nothing happens when it was settled before."""
+    def ack(self, delivery: Delivery[Any]) -> bool:
+        """It is done with; False, and nothing happens, when it was settled before."""
         with self._lock:
-            if self._settle(delivery):
+            settled = self._settle(delivery)
+            if settled:
                 self._acks.append(delivery)
                 if self._worth_flushing() or len(self._acks) == 1:
                     self._for_keeper.notify()
+            return settled
 
     def settle(self, delivery: Delivery[Any]) -> bool:
         """It will be settled otherwise; False when it was settled before."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from broker.errors import BrokerError
 from broker.message import Event
+from broker.report import Settled
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Options:
     drain_seconds: float = 10  #: how long `unsubscribe` and `disconnect` wait for running handlers
     retention_seconds: float = 7 * 24 * 3600  #: how long a group that is away keeps its messages
     on_error: Callable[[Event], None] | None = None  #: called after a handler raised; `event.error` says what
+    on_settled: Callable[[Settled], None] | None = None  #: called with what became of each delivery
     tls: ssl.SSLContext | None = None
     data_dir: Path = Path("data")  #: http only: the spool and the file registry live in its folder `broker`
     registry: str = "file"  #: http only: how publishers find the members

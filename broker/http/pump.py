@@ -228,6 +228,7 @@ class Pump:
                 logging.WARNING if load.failures == 1 and not self._stopping.is_set() else logging.DEBUG,
                 "member %s of %s at %s: %d messages to be delivered again: %s",
                 *(member.id, member.group or "everyone", member.url, len(left), error),
+                extra={"event_ids": [parcel.message.id for parcel in request.parcels if parcel.seq in left]},
             )
         finally:
             self._settle([Answer(seq, result) for seq in left], load, request.topic, group)

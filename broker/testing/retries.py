@@ -8,8 +8,9 @@ from itertools import pairwise
 import pytest
 
 from broker.base import Broker
-from broker.errors import NoSubscriber
+from broker.errors import NoSubscriber, Reject
 from broker.message import Event, Message
+from broker.report import Outcome, Settled
 from broker.testing.case import LEASE, QUICK, Case, numbered, only_this_arrives, texts
 from broker.testing.harness import Harness
 from broker.testing.recorder import Recorder, eventually
@@ -86,6 +87,27 @@ class Retries(Case):
         beside.wait(2)
         assert sorted(seen.texts) == ["bad", "bad", "good"]
         assert [(event.message.body, event.error) for event in reported] == [(b"bad", error)]
+
+    @pytest.mark.promise(6, 7)
+    def test_what_became_of_each_delivery_is_told(self, harness: Harness, topic: str) -> None:
+        """To `on_settled`: that it comes again, that it is acked, that it is a dead letter."""
+        told: list[Settled] = []
+
+        def behave(event: Event) -> None:
+            if event.message.body == b"reject":
+                raise Reject("no such type")
+            if event.attempt == 1:
+                raise RuntimeError("once")
+
+        b = harness.connect(on_settled=told.append)
+        b.subscribe(topic, behave, queue="g", retry_delays=QUICK)
+        b.publish(topic, *texts("fail once", "reject"))
+        eventually(lambda: len(told) == 3, "both are settled")
+        assert {(settled.message.body, settled.attempt, settled.outcome) for settled in told} == {
+            (b"fail once", 1, Outcome.RETRIED),
+            (b"fail once", 2, Outcome.ACKED),
+            (b"reject", 1, Outcome.DEAD),
+        }
 
     @pytest.mark.promise(6)
     def test_a_message_acked_by_another_thread_is_done(self, b: Broker, topic: str) -> None:

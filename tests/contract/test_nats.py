@@ -154,7 +154,7 @@ class TestNatsItself(OnNats):
     def test_a_crowd_that_waits_for_another_attempt_holds_up_nobody(self, b: Broker, topic: str) -> None:
         """JetStream stops delivering after 1000 unacked messages unless told otherwise. All of them are counted."""
         seen = Recorder(fail_bad)
-        logging.getLogger("broker.delivery").setLevel(logging.ERROR)
+        logging.getLogger("broker.report").setLevel(logging.ERROR)
         b.subscribe(topic, seen, queue="g", retry_delays=(3600,), concurrency=8)
         b.publish(topic, *texts(*["bad"] * 1100), *texts("good"))
         seen.wait_for("good")
@@ -314,7 +314,10 @@ class TestNatsItself(OnNats):
         eventually(lambda: published(b, topic, "after"), "publishing works again")
         seen.wait_for("after")
         b.disconnect()
-        assert {record.name for record in caplog.records if record.levelno >= logging.INFO} <= {"broker.delivery"}
+        assert {record.name for record in caplog.records if record.levelno >= logging.INFO} <= {
+            "broker.delivery",
+            "broker.report",
+        }
 
     def test_a_frozen_server_is_given_up_within_the_timeout(self, harness: NatsHarness, topic: str) -> None:
         """Publishing, subscribing and connecting alike."""

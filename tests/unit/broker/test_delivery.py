@@ -14,6 +14,7 @@ from broker.delivery import Subscription
 from broker.errors import BrokerError, DrainTimeout, Reject
 from broker.message import Event, Message
 from broker.options import SubscribeOptions
+from broker.report import Settled
 from broker.source import BroadcastSource, Delivery, Source
 from broker.testing import Recorder, eventually
 
@@ -254,7 +255,7 @@ class Mute(Exception):
         raise RuntimeError("not even this")
 
 
-@pytest.mark.parametrize("fault", ["on_error exits", "error without words"])
+@pytest.mark.parametrize("fault", ["on_error exits", "on_settled exits", "error without words"])
 def test_a_worker_survives_whatever_follows_a_failure(fault: str) -> None:
     """The next message is handled."""
 
@@ -266,8 +267,12 @@ def test_a_worker_survives_whatever_follows_a_failure(fault: str) -> None:
         if fault == "on_error exits":
             raise SystemExit(1)
 
+    def on_settled(settled: Settled) -> None:
+        if fault == "on_settled exits":
+            raise SystemExit(1)
+
     source, seen = Script(2), Recorder(behave)
-    subscription = Subscription("t", seen, SubscribeOptions(queue="g"), source, 60, on_error)
+    subscription = Subscription("t", seen, SubscribeOptions(queue="g"), source, 60, on_error, on_settled)
     seen.wait(2)
     eventually(lambda: sorted(source.done) == ["ack 1", "retry 0"], "both are settled")
     subscription.unsubscribe()
