@@ -4,6 +4,7 @@ ChassisError                anything below; `chassis.main.run` prints it and exi
 ├── SettingsError           a setting that is missing or not possible
 ├── DatabaseError           the database cannot be used now; an HTTP request gets a 503
 │   └── SchemaMismatch      its tables are of another version, or of another service
+├── NoAnswer                something that was asked has not answered in time
 └── ServerError             the port cannot be listened on
 """
 
@@ -28,3 +29,7 @@ class SchemaMismatch(DatabaseError):
 
 class ServerError(ChassisError):
     """The HTTP server cannot listen where it was told to."""
+
+
+class NoAnswer(ChassisError):
+    """Something that may hang was asked, and has not answered in time."""

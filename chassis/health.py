@@ -6,12 +6,19 @@ from collections.abc import Callable
 
 from flask import Blueprint
 
+from chassis.errors import NoAnswer
+from chassis.patience import Patient
 from chassis.problems import Problem
 
 
 def blueprint(is_ready: Callable[[], bool]) -> Blueprint:
-    """`GET /health/live` answers 200 while the process serves; `GET /health/ready` 503 while `is_ready()` is false."""
+    """`GET /health/live` answers 200 while the process serves; `GET /health/ready` 503 while `is_ready()` is false.
+
+    It is 503, too, when `is_ready()` takes too long. The liveness asks nobody: what restarts this process would not
+    mend a database.
+    """
     health = Blueprint("health", __name__, url_prefix="/health")
+    ask = Patient(is_ready)
 
     @health.get("/live")
     def live() -> dict[str, str]:
@@ -19,7 +26,11 @@ def blueprint(is_ready: Callable[[], bool]) -> Blueprint:
 
     @health.get("/ready")
     def ready() -> dict[str, str]:
-        if not is_ready():
+        try:
+            is_ready = ask()
+        except NoAnswer:
+            is_ready = False
+        if not is_ready:
             raise Problem(503, "not ready")
         return {"status": "ready"}
 

@@ -2,7 +2,11 @@
 
 @contextmanager
 def service(settings: Settings) -> Iterator[Server]:
-    with Database(...) as database, Server(create_app(...), settings.host, settings.port) as server:
+    with (
+        Database(...) as database,
+        Server(create_app(...), settings.host, settings.port) as server,
+        server.taking_requests(),
+    ):
         yield server
 
 if __name__ == "__main__":

@@ -60,6 +60,13 @@ def response(status: int, detail: str, errors: Sequence[FieldError] = ()) -> Res
     return Response(document(status, detail, errors), status, mimetype=MEDIA_TYPE)
 
 
+def unavailable(detail: str) -> Response:
+    """503: for the moment; the same request may be sent again, here or to another instance."""
+    problem = response(503, detail)
+    problem.headers["Retry-After"] = "1"
+    return _add_security_headers(problem)
+
+
 def _problem(error: Problem) -> Response:
     return response(error.status, error.detail, error.errors)
 
@@ -75,9 +82,7 @@ def _http_exception(error: HTTPException) -> Response:
 
 def _database_error(error: DatabaseError) -> Response:
     log.error("%s %s: %s", request.method, request.path, error)
-    problem = response(503, "the database does not answer; try again")
-    problem.headers["Retry-After"] = "1"
-    return problem
+    return unavailable("the database does not answer; try again")
 
 
 def _unexpected(error: Exception) -> Response:

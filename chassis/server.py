@@ -1,9 +1,10 @@
 """Serves a WSGI app over HTTP by waitress, in threads of this process, and stops without cutting anybody off.
 
-    with Server(app, "127.0.0.1", 8000) as server:      # listens, or raises ServerError
-        print(server.url)
-        ...                                             # it serves meanwhile
-    # here: no new requests were taken, those that ran are answered
+    with Server(app, "127.0.0.1", 8000) as server:      # listens, or raises ServerError; `gate.py` lets in probes only
+        with server.taking_requests():
+            ...                                         # it serves meanwhile
+        ...                                             # no new requests are taken, those that ran are answered
+    # here: nobody listens
 
 waitress reads a request wholly before a thread of the app sees it, so slow or half-sent ones hold up nobody.
 It cannot stop gracefully by itself: `Server._answer_what_runs` does that with its loop.
@@ -14,16 +15,19 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import create_server
-from waitress.task import ErrorTask
+from waitress.task import ErrorTask, WSGITask
 
 from chassis.drain import Drain
 from chassis.errors import ServerError
+from chassis.gate import Gate
 from chassis.problems import MEDIA_TYPE, document
 
 if TYPE_CHECKING:
@@ -35,12 +39,13 @@ THREADS = 8  #: requests answered at a time
 IDLE_SECONDS = 30  #: a connection that sends nothing for so long is closed
 CLEANUP_SECONDS = 10  #: how often those are looked for
 CONNECTIONS = 500  #: open at a time; the usual limit of open files is 1,024
+LOOK_SECONDS = 0.01  #: how often a stop looks whether what runs is answered
 MAX_HEADER_BYTES = 16 * 1024
 MAX_BODY_BYTES = 8 * 1024 * 1024  #: more is refused unread, and the client may see only a closed connection
 
 
 class Server:
-    """Listens from the moment it is made; serves as a context manager. Several in one process are fine."""
+    """Listens from the moment it is made; answers as a context manager. Several in one process are fine."""
 
     def __init__(
         self, app: WSGIApplication, host: str, port: int, *, threads: int = THREADS, drain: Drain | None = None
@@ -48,9 +53,11 @@ class Server:
         self._drain = drain or Drain()
         self._socket = _listen(host, port)
         self.url = _url(self._socket)
+        self._gate = Gate(app)
         self._stopping = threading.Event()
         self._sockets: dict[int, Any] = {}
-        self._waitress = _waitress(app, self._socket, self._sockets, threads)
+        self._waitress = _waitress(self._gate, self._socket, self._sockets, threads)
+        self._waitress.gate = self._gate
         self._thread = threading.Thread(target=self._run, name=f"http {self.url}")
 
     def __enter__(self) -> Self:
@@ -61,10 +68,22 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take no more requests, answer those that run, and return; when `drain` ends they are cut off."""
+        """Let nobody in any more, answer what runs, and return; when `drain` ends that is cut off."""
         self._stopping.set()
         self._waitress.pull_trigger()
         self._thread.join()
+
+    @contextmanager
+    def taking_requests(self) -> Iterator[None]:
+        """Meanwhile requests are let in. At the end no more are, and those that run are answered, or `drain` ends."""
+        self._gate.is_open = True
+        try:
+            yield
+        finally:
+            self._gate.is_open = False
+            running = self._busy()
+            while any(_is_busy(channel) for channel in running) and self._drain.remaining():
+                threading.Event().wait(LOOK_SECONDS)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -87,16 +106,19 @@ class Server:
             self._turn(timeout_seconds=0.1)
         return running
 
+    def _busy(self) -> list[Any]:
+        return [channel for channel in list(self._waitress.active_channels.values()) if _is_busy(channel)]
+
     def _close_idle(self) -> int:
-        running = [channel for channel in self._waitress.active_channels.values() if _is_busy(channel)]
+        running = self._busy()
         for channel in set(self._waitress.active_channels.values()).difference(running):
             channel.handle_close()
         return len(running)
 
 
-def _waitress(app: WSGIApplication, listening: socket.socket, sockets: dict[int, Any], threads: int) -> Any:
+def _waitress(gate: Gate, listening: socket.socket, sockets: dict[int, Any], threads: int) -> Any:
     server: Any = create_server(
-        app,
+        gate,
         map=sockets,
         sockets=[listening],
         threads=threads,
@@ -130,7 +152,17 @@ class _Refusal(ErrorTask):
         self.write(body)
 
 
+class _Answer(WSGITask):
+    """An answer of the app. While the gate is shut it is the last on its connection: the next may go elsewhere."""
+
+    def build_response_header(self) -> bytes:
+        if not self.channel.server.gate.is_open:  # type: ignore[attr-defined]  # `Server` puts it there
+            self.set_close_on_finish()
+        return super().build_response_header()
+
+
 class _Channel(HTTPChannel):
+    task_class = _Answer
     error_task_class = _Refusal
 
 

@@ -14,12 +14,14 @@ import broker
 from chassis.database import Database
 from chassis.drain import Drain
 from chassis.main import run
+from chassis.metrics import new_registry
 from chassis.server import Server
 from email_service.app import create_app
 from email_service.consumer import GROUP, SendWelcome
 from email_service.errors import EmailServiceError
 from email_service.inbox import Inbox
 from email_service.mailers import mailer
+from email_service.metrics import Metrics
 from email_service.settings import Settings
 from email_service.subscriber import Subscriber
 from email_service.tables import SCHEMA_NAME, SCHEMA_VERSION, Base
@@ -34,12 +36,14 @@ def service(settings: Settings) -> Iterator[Server]:
     """The whole email service, serving; at the end it finishes what it is sending, answers what runs, and lets go."""
     database = Database(settings.database, Base.metadata, schema_name=SCHEMA_NAME, schema_version=SCHEMA_VERSION)
     inbox = Inbox(database, settings.claim_seconds)
-    drain = Drain(settings.drain_seconds)
+    drain, registry = Drain(settings.drain_seconds), new_registry()
+    metrics = Metrics(registry)
     faults = Faults(settings.demo_faults)
+    post = faults.mailer(mailer(settings.mail_url, settings.mail_from, sys.stdout))
     subscriber = Subscriber(
-        faults.broker(_broker(settings)),
+        faults.broker(_broker(settings, metrics)),
         USER_REGISTERED,
-        SendWelcome(inbox, faults.mailer(mailer(settings.mail_url, settings.mail_from, sys.stdout))),
+        SendWelcome(inbox, post, on_sent=metrics.sent, on_duplicate=metrics.suppressed),
         drain=drain,
         queue=GROUP,
         concurrency=settings.concurrency,
@@ -47,21 +51,23 @@ def service(settings: Settings) -> Iterator[Server]:
         max_attempts=settings.max_attempts,
         lease_seconds=settings.lease_seconds,
     )
-    app = create_app(inbox, is_ready=lambda: subscriber.is_subscribed() and database.ping())
+    app = create_app(inbox, lambda: subscriber.is_subscribed() and database.ping(), registry)
     with (
         database,
         Server(app, settings.host, settings.port, drain=drain) as server,
         subscriber,
+        server.taking_requests(),
     ):
         yield server
 
 
-def _broker(settings: Settings) -> broker.Broker:
+def _broker(settings: Settings, metrics: Metrics) -> broker.Broker:
     return broker.new(
         settings.broker,
         data_dir=settings.data_dir,
         registry=settings.registry,
         secret=settings.broker_secret,
+        on_settled=metrics.settled,
     )
 
 

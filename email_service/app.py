@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from flask import Flask, request
+from prometheus_client import CollectorRegistry
 
 from chassis.app import new_app
 from chassis.problems import Problem
@@ -29,9 +30,9 @@ class EmailDocument(TypedDict):
     sent_at: str
 
 
-def create_app(inbox: Inbox, is_ready: Callable[[], bool]) -> Flask:
+def create_app(inbox: Inbox, is_ready: Callable[[], bool], registry: CollectorRegistry) -> Flask:
     """The WSGI app."""
-    app = new_app("email_service", contract=CONTRACT, is_ready=is_ready)
+    app = new_app("email_service", contract=CONTRACT, is_ready=is_ready, registry=registry)
 
     @app.get("/emails")
     def list_emails() -> dict[str, list[EmailDocument]]:

@@ -8,6 +8,7 @@ The inbox decides who sends. One window stays open: a crash after the mail serve
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import broker
@@ -27,6 +28,8 @@ class SendWelcome:
 
     inbox: Inbox
     mailer: Mailer
+    on_sent: Callable[[UserRegistered], object] = lambda _: None
+    on_duplicate: Callable[[], object] = lambda: None
 
     def __call__(self, delivery: broker.Event) -> None:
         """Send the email, unless it is sent; `Reject` for a message that no retry will make readable."""
@@ -36,8 +39,10 @@ class SendWelcome:
         log.info("[User Registered]: %s <%s> (id %s)", mail.name, mail.to, event.user_id, extra=about)
         if self._send_once(event, mail):
             log.info("email sent to %s", mail.to, extra=about)
+            self.on_sent(event)
         else:
             log.info("the email was sent before; this duplicate is suppressed", extra=about)
+            self.on_duplicate()
 
     def _send_once(self, event: UserRegistered, mail: Mail) -> bool:
         claim = self.inbox.claim(event.event_id, event.user_id, mail)

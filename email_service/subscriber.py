@@ -32,10 +32,13 @@ class Subscriber:
         self._options = options
         self._stopping = threading.Event()
         self._subscribed = threading.Event()
-        self._thread = threading.Thread(target=self._subscribe, name="subscriber")
+        self._thread = threading.Thread(target=self._subscribe, name="subscriber", daemon=True)
 
     def is_subscribed(self) -> bool:
-        """Whether events arrive: false before the subscription is in force, and from the moment it is drained."""
+        """Whether events arrive: false before the subscription is in force, and from the moment it is drained.
+
+        A broker that goes away later changes nothing: what it has waits there, and the subscription goes on by itself.
+        """
         return self._subscribed.is_set() and not self._stopping.is_set()
 
     def __enter__(self) -> Self:
@@ -46,7 +49,10 @@ class Subscriber:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stopping.set()
-        self._thread.join()
+        self._thread.join(self._drain.remaining())
+        if self._thread.is_alive():
+            log.warning("the broker had not answered by the deadline")
+            return
         try:
             self._broker.disconnect(self._drain.remaining())
         except DrainTimeout as late:

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import broker
 from chassis.database import Database
 from chassis.drain import Drain
 from chassis.main import run
+from chassis.metrics import new_registry
 from chassis.server import Server
 from faults import Faults
 from user_service.app import create_app
 from user_service.delivery import Delivery, Direct, ThroughOutbox
+from user_service.metrics import Metrics, OutboxCollector
 from user_service.registration import Registration
 from user_service.relay import Relay
 from user_service.settings import Settings
@@ -34,11 +36,19 @@ def service(settings: Settings) -> Iterator[Server]:
     faults = Faults(settings.demo_faults)
     bus = faults.broker(_broker(settings))
     database = Database(settings.database, Base.metadata, schema_name=SCHEMA_NAME, schema_version=SCHEMA_VERSION)
-    drain = Drain(settings.drain_seconds)
-    with database, _delivery(settings, database, bus, drain) as delivery:
-        app = create_app(database, Registration(database, faults.delivery(delivery), settings.bcrypt_cost))
-        with Server(app, settings.host, settings.port, drain=drain) as server:
-            yield server
+    drain, registry = Drain(settings.drain_seconds), new_registry()
+    registry.register(OutboxCollector(database))
+    metrics = Metrics(registry)
+    delivery, delivering = _delivery(settings, database, bus, drain, metrics)
+    registration = Registration(database, faults.delivery(delivery), settings.bcrypt_cost)
+    app = create_app(database, registration, metrics, registry)
+    with (
+        database,
+        Server(app, settings.host, settings.port, drain=drain) as server,
+        delivering,
+        server.taking_requests(),
+    ):
+        yield server
 
 
 def _broker(settings: Settings) -> broker.Broker:
@@ -51,24 +61,30 @@ def _broker(settings: Settings) -> broker.Broker:
     )
 
 
-@contextmanager
-def _delivery(settings: Settings, database: Database, bus: broker.Broker, drain: Drain) -> Iterator[Delivery]:
+def _delivery(
+    settings: Settings, database: Database, bus: broker.Broker, drain: Drain, metrics: Metrics
+) -> tuple[Delivery, AbstractContextManager[object]]:
+    """What a registration calls, and what has to run meanwhile."""
     if settings.delivery == "direct":
-        bus.connect()
-        try:
-            yield Direct(bus)
-        finally:
-            bus.disconnect(drain.remaining())
-    else:
-        relay = Relay(
-            database,
-            bus,
-            lease_seconds=settings.lease_seconds,
-            keep_sent_seconds=settings.keep_sent_seconds,
-            drain=drain,
-        )
-        with relay:
-            yield ThroughOutbox(relay.wake)
+        return Direct(bus, metrics.published), _connected(bus, drain)
+    relay = Relay(
+        database,
+        bus,
+        lease_seconds=settings.lease_seconds,
+        keep_sent_seconds=settings.keep_sent_seconds,
+        drain=drain,
+        on_published=metrics.published,
+    )
+    return ThroughOutbox(relay.wake), relay
+
+
+@contextmanager
+def _connected(bus: broker.Broker, drain: Drain) -> Iterator[None]:
+    bus.connect()
+    try:
+        yield
+    finally:
+        bus.disconnect(drain.remaining())
 
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TypedDict
 
 from flask import Flask, Response, request, url_for
+from prometheus_client import CollectorRegistry
 
 from chassis import problems
 from chassis.app import new_app
 from chassis.database import Database
 from chassis.problems import Problem
 from user_service.errors import RegistrationError
+from user_service.metrics import Metrics
 from user_service.registration import Registration
 from user_service.repository import UserRepository
 from user_service.schemas import email_key, read_email_query, read_new_user
@@ -30,16 +32,18 @@ class UserDocument(TypedDict):
     created_at: str
 
 
-def create_app(database: Database, registration: Registration) -> Flask:
-    """The WSGI app."""
-    app = new_app("user_service", contract=CONTRACT, is_ready=database.ping)
+def create_app(database: Database, registration: Registration, metrics: Metrics, registry: CollectorRegistry) -> Flask:
+    """The WSGI app. It is ready while the database is; a broker that is away stops no registration."""
+    app = new_app("user_service", contract=CONTRACT, is_ready=database.ping, registry=registry)
     app.register_error_handler(RegistrationError, _conflict)
 
     @app.post("/users")
     def register() -> tuple[UserDocument, int, dict[str, str]]:
-        if request.mimetype != "application/json":
-            raise Problem(415, "the Content-Type must be application/json")
-        registered = registration.register(read_new_user(request.get_data()))
+        with metrics.counting_refusals():
+            if request.mimetype != "application/json":
+                raise Problem(415, "the Content-Type must be application/json")
+            registered = registration.register(read_new_user(request.get_data()))
+        metrics.registered(registered.is_new)
         location = url_for("get_user", user_id=registered.user.id)
         return _document(registered.user), 201 if registered.is_new else 200, {"Location": location}
 

@@ -48,6 +48,7 @@ class Direct:
     """Commit, then publish: `DELIVERY=direct`. Not for production."""
 
     broker: Broker
+    on_published: Callable[[int], object] = lambda _: None
 
     def in_transaction(self, session: Session, topic: str, message: Message, now: datetime) -> None:
         """Nothing: that is the mistake."""
@@ -57,3 +58,6 @@ class Direct:
             self.broker.publish(topic, message)
         except BrokerError as error:
             log.error("this event is lost: %s", error, extra={"event_id": message.id})
+        else:
+            log.info("published to %s", topic, extra={"event_id": message.id})
+            self.on_published(1)

@@ -43,7 +43,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Waiting:
-    """How many messages are not published yet, and since when the oldest of them waits."""
+    """How many messages are not published yet, and since when the first of them waits."""
 
     count: int
     since: datetime | None
@@ -89,10 +89,10 @@ class Outbox:
         return len(ids)
 
     def waiting(self) -> Waiting:
-        """What is not published yet."""
-        query = select(func.count(), func.min(OutboxRow.created_at)).where(UNSENT)
-        count, since = self._session.execute(query).one()
-        return Waiting(count, since)
+        """What is not published yet; read from the index and one row, however much that is."""
+        count = select(func.count()).where(UNSENT).scalar_subquery()
+        since = select(OutboxRow.created_at).where(UNSENT).order_by(OutboxRow.id).limit(1).scalar_subquery()
+        return Waiting(*self._session.execute(select(count, since)).one())
 
     def _set(self, entries: Sequence[Entry], *conditions: ColumnElement[bool], **values: object) -> None:
         rows = OutboxRow.id.in_([entry.id for entry in entries])

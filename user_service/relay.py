@@ -43,7 +43,7 @@ class Relay:
     """One thread that publishes what is in the outbox; it connects the broker, and disconnects it at the end.
 
     Any number of them, in any number of processes, may work on one outbox. A lease is longer than publishing a batch
-    takes; so long wait the messages of one that has died.
+    takes; so long wait the messages of one that has died. `on_published` hears how many messages have left.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Relay:
         keep_sent_seconds: float = 24 * 3600,
         drain: Drain | None = None,
         now: Callable[[], datetime] = utc_now,
+        on_published: Callable[[int], object] = lambda _: None,
     ) -> None:
         self._database = database
         self._broker = broker
@@ -62,6 +63,7 @@ class Relay:
         self._keep_sent = timedelta(seconds=keep_sent_seconds)
         self._drain = drain or Drain()
         self._now = now
+        self._on_published = on_published
         self._woken = threading.Event()
         self._stopping = threading.Event()
         self._deadline = float("inf")  # in `time.monotonic()` seconds
@@ -92,6 +94,9 @@ class Relay:
             Outbox(session).release(claim, unsent)
         for entry in sent:
             log.info("published to %s", entry.topic, extra={"event_id": entry.message.id})
+        for entry in unsent:
+            log.debug("not published yet: %s", trouble, extra={"event_id": entry.message.id})
+        self._on_published(len(sent))
         if trouble:
             raise trouble
         return len(sent)
@@ -108,7 +113,10 @@ class Relay:
         self._stopping.set()
         self._woken.set()
         self._thread.join(self._drain.remaining())
-        self._broker.disconnect(self._drain.remaining())
+        if self._thread.is_alive():  # and has the broker
+            log.warning("the relay was not done by the deadline; what it had is published again after the next start")
+        else:
+            self._broker.disconnect(self._drain.remaining())
 
     def _run(self) -> None:
         while time.monotonic() < self._deadline:

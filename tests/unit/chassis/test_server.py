@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 
 import pytest
 import requests
@@ -29,7 +30,8 @@ class SlowApp:
         self.go_on = threading.Event()
         self.wsgi = Flask("slow")
         self.wsgi.add_url_rule("/slow", view_func=self.slow)
-        self.wsgi.add_url_rule("/", view_func=lambda: "quick")
+        for number, path in enumerate(("/", "/health/live", "/health/ready", "/metrics")):
+            self.wsgi.add_url_rule(path, view_func=lambda: "quick", endpoint=f"quick-{number}")
         self.wsgi.add_url_rule("/length", view_func=lambda: str(len(request.data)), endpoint="length", methods=["POST"])
 
     def slow(self) -> str:
@@ -47,9 +49,11 @@ def app() -> Iterator[SlowApp]:
     slow_app.go_on.set()
 
 
-def serve(app: SlowApp, drain_seconds: float = 20) -> Server:
-    """A server on a free port."""
-    return Server(app.wsgi, "127.0.0.1", 0, drain=Drain(drain_seconds))
+@contextmanager
+def serve(app: SlowApp, drain_seconds: float = 20) -> Iterator[Server]:
+    """A server on a free port that takes requests."""
+    with Server(app.wsgi, "127.0.0.1", 0, drain=Drain(drain_seconds)) as server, server.taking_requests():
+        yield server
 
 
 def address(server: Server) -> tuple[str, int]:
@@ -63,20 +67,59 @@ def refuses(server: Server) -> bool:
         return probe.connect_ex(address(server)) == errno.ECONNREFUSED
 
 
-def test_a_stop_lets_running_requests_finish_and_takes_no_more(app: SlowApp) -> None:
-    """The answer arrives whole; meanwhile, others are refused."""
+def status(server: Server, path: str) -> int:
+    """Of the answer to that."""
+    return requests.get(server.url + path, timeout=60).status_code
+
+
+def test_a_stop_answers_what_runs_and_meanwhile_takes_no_more_and_is_not_ready(app: SlowApp) -> None:
+    """The answer arrives whole; who comes meanwhile may go elsewhere, and who watches the process is answered."""
     with ThreadPoolExecutor(2) as threads:
-        server = serve(app)
-        server.__enter__()
+        serving = ExitStack()
+        server = serving.enter_context(serve(app))
         running = threads.submit(requests.get, f"{server.url}/slow", timeout=60)
         assert app.started.wait(60)
-        stopping = threads.submit(server.__exit__, None, None, None)
-        eventually(lambda: refuses(server), "connections are refused")
-        with pytest.raises(TimeoutError):
-            stopping.result(timeout=1.5)
+        stopping = threads.submit(serving.close)
+        eventually(lambda: status(server, "/health/ready") == 503, "it is not ready")
+        refused = requests.get(server.url, timeout=60)
+        assert (refused.status_code, refused.headers["Content-Type"]) == (503, "application/problem+json")
+        assert (refused.headers["Retry-After"], refused.headers["Connection"]) == ("1", "close")
+        assert refused.json()["detail"] == "the service is starting or stopping; try again"
+        assert [status(server, path) for path in ("/health/live", "/metrics")] == [200, 200]
+        assert not stopping.done()
         app.go_on.set()
         stopping.result(timeout=60)
         assert running.result(timeout=60).text == "slow" * 100_000
+        assert refuses(server)
+
+
+def test_probes_without_end_hold_up_no_stop(app: SlowApp) -> None:
+    """Only what ran when it began is waited for: no deadline is waited for."""
+    enough = threading.Event()
+
+    def probe(server: Server) -> None:
+        with requests.Session() as keeps_alive:
+            while not enough.is_set():
+                try:
+                    keeps_alive.get(f"{server.url}/health/ready", timeout=60)
+                except requests.ConnectionError:
+                    enough.set()
+
+    with ThreadPoolExecutor(8) as threads:
+        with serve(app, drain_seconds=NEVER) as server:
+            probes = [threads.submit(probe, server) for _ in range(8)]
+            assert status(server, "/health/ready") == 200
+        for each in probes:
+            each.result(timeout=60)
+
+
+def test_it_takes_no_requests_before_it_is_told_to(app: SlowApp) -> None:
+    """The rest of its service is not up yet; it says that it lives, and that it is not ready."""
+    with Server(app.wsgi, "127.0.0.1", 0) as server:
+        paths = ("/health/live", "/metrics", "/health/ready", "/", "/unknown")
+        assert [status(server, path) for path in paths] == [200, 200, 503, 503, 503]
+        with server.taking_requests():
+            assert [status(server, path) for path in paths] == [200, 200, 200, 200, 404]
 
 
 def test_a_stop_waits_no_longer_than_its_deadline(app: SlowApp) -> None:
@@ -91,12 +134,12 @@ def test_a_stop_waits_no_longer_than_its_deadline(app: SlowApp) -> None:
 
 def test_idle_and_half_sent_connections_hold_up_no_stop(app: SlowApp) -> None:
     """One that is kept alive, and one that has sent half a request: no deadline is waited for."""
-    server = serve(app, drain_seconds=NEVER)
-    server.__enter__()
+    serving = ExitStack()
+    server = serving.enter_context(serve(app, drain_seconds=NEVER))
     with requests.Session() as keeps_alive, socket.create_connection(address(server)) as half:
         keeps_alive.get(server.url, timeout=60)
         half.sendall(b"POST /length HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf")
-        server.__exit__(None, None, None)
+        serving.close()
 
 
 def test_half_sent_requests_hold_up_no_others(app: SlowApp) -> None:

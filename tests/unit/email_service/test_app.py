@@ -10,6 +10,7 @@ import pytest
 import yaml
 from flask.testing import FlaskClient
 
+from chassis.metrics import new_registry
 from email_service.app import CONTRACT, create_app
 from email_service.inbox import Inbox
 from email_service.mail import welcome
@@ -19,7 +20,7 @@ from events import UserRegistered
 @pytest.fixture
 def client(inbox: Inbox) -> Iterator[FlaskClient]:
     """A client of a service that is ready."""
-    with create_app(inbox, is_ready=lambda: True).test_client() as client:
+    with create_app(inbox, lambda: True, new_registry()).test_client() as client:
         yield client
 
 
@@ -63,6 +64,6 @@ def test_a_limit_that_is_none_is_a_problem(client: FlaskClient, limit: str) -> N
 
 def test_a_service_that_is_not_subscribed_is_alive_and_not_ready(inbox: Inbox) -> None:
     """Nobody should wait for emails from it yet."""
-    with create_app(inbox, is_ready=lambda: False).test_client() as client:
+    with create_app(inbox, lambda: False, new_registry()).test_client() as client:
         assert client.get("/health/live").status_code == 200
         assert client.get("/health/ready").status_code == 503

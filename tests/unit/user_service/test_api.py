@@ -12,12 +12,15 @@ from flask import Flask
 from openapi_core import Config, OpenAPI
 from openapi_core.contrib.werkzeug import WerkzeugOpenAPIResponse
 from openapi_core.testing import MockRequest
+from prometheus_client import CollectorRegistry
 from werkzeug.test import TestResponse
 
 from chassis import problems
 from chassis.database import Database
+from chassis.metrics import new_registry
 from tests.servers.mariadb import on_each_database
 from user_service.app import CONTRACT, create_app
+from user_service.metrics import Metrics, OutboxCollector
 from user_service.registration import Registration
 
 ALICE = {"name": "学院君", "email": "alice@example.com", "password": "geheim-geheim"}
@@ -28,9 +31,17 @@ Api = Callable[..., TestResponse]  # method, path, body, content type
 
 
 @pytest.fixture
-def app(database: Database, registration: Registration) -> Flask:
+def registry(database: Database) -> CollectorRegistry:
+    """What the service counts."""
+    registry = new_registry()
+    registry.register(OutboxCollector(database))
+    return registry
+
+
+@pytest.fixture
+def app(database: Database, registration: Registration, registry: CollectorRegistry) -> Flask:
     """The app."""
-    return create_app(database, registration)
+    return create_app(database, registration, Metrics(registry), registry)
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +256,7 @@ def test_simultaneous_retries_get_the_same_user(api: Api) -> None:
     assert len({answer.text for answer in answers}) == 1
 
 
-@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics", "/openapi.json"])
 def test_operators_are_answered(api: Api, path: str) -> None:
     """As the contract says."""
     assert api("GET", path).status_code == 200
