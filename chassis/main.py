@@ -18,10 +18,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from queue import SimpleQueue
 from typing import TypeVar
 
 from chassis import logs
@@ -61,15 +61,20 @@ def stop_signals() -> Iterator[Callable[[], signal.Signals]]:
 
     A second SIGINT ends the process at once. Only for the main thread, as Python has it.
     """
-    received: SimpleQueue[signal.Signals] = SimpleQueue()  # its put() may interrupt its own get(): an Event's set() not
+    # The system may give a signal to any thread, and Python's handler runs in this one when that wakes up the next
+    # time. Waiting for a lock, it would not wake up; here it does, by the byte that Python writes whoever got it.
+    waiting, written = socket.socketpair()
+    with waiting, written:
+        written.setblocking(False)
+        fd_before = signal.set_wakeup_fd(written.fileno())
+        before = {number: signal.signal(number, _on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield lambda: signal.Signals(waiting.recv(1)[0])
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(fd_before)
 
-    def on_signal(number: int, _: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        received.put(signal.Signals(number))
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield received.get
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _on_signal(_: int, __: object) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -61,6 +61,23 @@ def test_a_signal_drains_and_exits_with_0(number: signal.Signals) -> None:
         assert "Traceback" not in err
 
 
+def test_a_signal_that_another_thread_got_drains_too() -> None:
+    """The system chooses the thread; the main one waits meanwhile."""
+    got_by_another = """
+    def get_it():
+        import signal
+        while not sys._current_frames()[main].f_code.co_filename.endswith("main.py"):
+            threading.Event().wait(0.01)  # until the main thread waits
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    main = threading.get_ident()
+    threading.Thread(target=get_it).start()
+    """
+    with program(start=got_by_another) as process:
+        out, _ = process.communicate(timeout=30)
+        assert (out, process.returncode) == ("started\nstopping\ndrained\n", 0)
+
+
 def test_a_second_interrupt_ends_it_at_once() -> None:
     """A drain that hangs can be left by Ctrl-C."""
     with program(stop="threading.Event().wait()") as process:
