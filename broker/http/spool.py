@@ -23,7 +23,7 @@ from typing import Any
 from broker.base import DeadLetter
 from broker.errors import BrokerError
 from broker.http.wire import LAST, OK, REJECT, RELEASE, RETRY, Answer, Parcel
-from broker.message import Message
+from broker.message import GROUP, Message
 
 PUBLISHER_SECONDS = 6.0  #: how long a publisher is believed alive after its last beat
 BATCH_BYTES = 4_000_000  #: a claim stops adding bodies here, so that a request stays small
@@ -204,10 +204,11 @@ class Spool:
         ]
 
     def replay(self, topic: str, group: str, message_id: str) -> int:
-        """Dead letters of that id wait again, as this publisher's."""
+        """Dead letters of that id wait again, as this publisher's; they say that they are replayed, as everywhere."""
         return self._on_dead(
-            "UPDATE spooled SET state = 'waiting', attempts = 0, last_started = 0, publisher = ?, published_at = ?",
-            (self._publisher, time.time(), topic, group, message_id),
+            "UPDATE spooled SET state = 'waiting', attempts = 0, last_started = 0, publisher = ?, published_at = ?,"
+            " header = json_set(header, ?, grp)",
+            (self._publisher, time.time(), f'$."{GROUP}"', topic, group, message_id),
         )
 
     def discard(self, topic: str, group: str, message_id: str) -> int:

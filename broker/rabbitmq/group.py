@@ -12,7 +12,7 @@ from typing import Any
 from pika import BasicProperties  # type: ignore[import-untyped]  # pika has no types
 
 from broker.base import DeadLetter, Group
-from broker.message import Message
+from broker.message import GROUP, Message
 from broker.rabbitmq import layout, wire
 from broker.rabbitmq.causes import Stumbled
 from broker.rabbitmq.line import Line
@@ -109,7 +109,8 @@ class RabbitMQGroup(Group):
         def deliver(parcel: wire.Parcel) -> bool:
             if parcel.message.id != message_id:
                 return False
-            self._link.put(self._queue, wire.publish(parcel.message), parcel.message.body)
+            message = parcel.message.with_header(**{GROUP: self.queue})
+            self._link.put(self._queue, wire.publish(message), message.body)
             replayed.append(parcel)
             return True
 

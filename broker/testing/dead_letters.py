@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from datetime import UTC, datetime
@@ -58,8 +59,11 @@ class DeadLetters(Case):
         assert [(letter.reason, letter.attempts) for letter in letters()] == [("no such type", 1)]
 
     @pytest.mark.promise(7)
-    def test_a_replay_reaches_its_group_alone_and_keeps_the_id(self, b: Broker, topic: str) -> None:
-        """From attempt 1 again; other groups and broadcasts do not see it."""
+    def test_a_replay_reaches_its_group_alone_and_keeps_the_id(
+        self, b: Broker, topic: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """From attempt 1 again; other groups and broadcasts do not see it. The log says that it is one."""
+        caplog.set_level(logging.INFO, "broker")
         mended = threading.Event()
 
         def behave(event: Event) -> None:
@@ -77,6 +81,8 @@ class DeadLetters(Case):
         mended.set()
         assert group.replay(message.id) == 1
         again = seen.wait(2)[1]
+        replayed = [record for record in caplog.records if "a dead letter is replayed" in record.getMessage()]
+        assert [record.__dict__["event_id"] for record in replayed] == [message.id]
         assert (again.message.id, again.message.body, again.attempt) == (message.id, b"x", 1)
         assert GROUP not in again.message.header, "a handler that forwards it would forward that too"
         eventually(lambda: b.backlog(topic, "g") == 0, "the replay is acked")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -181,6 +182,18 @@ class Application:
     def ledger(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """What `ledger.py` says of them."""
         return ledger(self.users, self.emails, *arguments)
+
+    def event_id(self, user: NewUser) -> str:
+        """The event that told of somebody who has mail."""
+        emails = requests.get(f"{self.emails.url}/emails", params={"user_id": user.id}, timeout=5).json()["emails"]
+        return str(emails[0]["event_id"])
+
+    def story(self, event_id: str) -> list[tuple[str, str]]:
+        """What `grep` finds of an event in the logs of both: who said what, in each process's order."""
+        lines = [*self.users.output.splitlines(), *self.emails.output.splitlines()]
+        found = [json.loads(line) for line in lines if event_id in line]
+        assert {line["event_id"] for line in found} == {event_id}
+        return [(line["service"], line["event"]) for line in found]
 
     def close(self) -> None:
         """Leave nothing behind."""

@@ -15,6 +15,7 @@ import pytest
 
 from broker.testing import eventually
 from tests.end_to_end.processes import Application, Program, run
+from tests.end_to_end.story import assert_one_grep_tells_the_story
 from tests.servers.brokers import WITH_SERVER, BrokerServer, broker_server
 from tests.servers.mariadb import Operator as MariaDb
 
@@ -49,6 +50,16 @@ def test_the_demo_is_the_same_on_each_server(server: BrokerServer, mariadb: Mari
 def test_the_demo_is_the_same_without_a_server_on_mariadb(broker: str, mariadb: MariaDb, tmp_path: Path) -> None:
     """SQLite is in `test_demo.py`."""
     demo(broker, mariadb.url(f"demo_{os.urandom(4).hex()}"), tmp_path)
+
+
+def test_one_grep_tells_the_story_of_an_event_on_each_server(server: BrokerServer, tmp_path: Path) -> None:
+    """The logs of both processes, one id."""
+    app = Application(tmp_path)
+    with ExitStack() as ending:
+        ending.callback(app.close)
+        for service in (app.users, app.emails):
+            service.set(BROKER=server.url)
+        assert_one_grep_tells_the_story(app)
 
 
 def test_a_kill_of_the_server_amid_500_registrations_costs_no_email(server: BrokerServer, tmp_path: Path) -> None:

@@ -215,6 +215,48 @@ def test_a_stop_with_nothing_to_do_takes_no_time(
         eventually(lambda: relay._failures or not is_away, "it is backing off")
 
 
+@pytest.mark.parametrize("verb", ["_open", "_publish"])
+def test_a_broker_that_does_not_answer_holds_up_no_stop(
+    database: Database, bus: Broker, verb: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is left at the deadline, whatever its own patience is; what it had is published another time."""
+    asked, answers = threading.Event(), threading.Event()
+
+    def hang(*_: object) -> None:
+        asked.set()
+        answers.wait(60)
+        raise BrokerError("nobody listens")
+
+    add(database, b"1")
+    silent = MemoryBroker(bus.address)
+    monkeypatch.setattr(silent, verb, hang)
+    relay = Relay(database, silent, drain=Drain(0.05))
+    with relay:
+        assert asked.wait(20)
+    assert not answers.is_set()
+    assert "was not done by the deadline" in caplog.text
+    assert waiting(database) == 1
+    answers.set()
+    relay._thread.join(20)
+    silent.disconnect()
+
+
+def test_what_was_not_published_yet_is_told_of_each_event(
+    database: Database, moody: MoodyBroker, mailbox: Mailbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the level DEBUG, since it may be long; what was published is told at INFO."""
+    caplog.set_level(logging.DEBUG, "user_service.relay")
+    moody.refuses = b"2"
+    add(database, b"1", b"2")
+    with pytest.raises(PublishError):
+        Relay(database, moody).send_batch()
+    told = [(record.levelname, record.getMessage(), record.__dict__["event_id"]) for record in caplog.records]
+    (arrived,) = mailbox.messages
+    assert told[0] == ("INFO", "published to user.registered", arrived.id)
+    assert told[1][:2] == ("DEBUG", "not published yet: one was not confirmed")
+    assert len({event_id for _, _, event_id in told}) == 2
+
+
 def test_the_backoff_grows_to_five_seconds_and_no_further(database: Database) -> None:
     """For as long as it takes."""
     relay = Relay(database, broker.new(f"memory://{uuid.uuid4()}"))
