@@ -1,7 +1,9 @@
-"""A mail server for a test: it keeps what it takes, and can refuse for a while."""
+"""A mail server for a test: it keeps what it takes, and can refuse or take its time for a while."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from types import TracebackType
@@ -19,6 +21,9 @@ class Mailbox:
     def __init__(self) -> None:
         self.refusal = ""  #: what it answers to every recipient, such as `451 not now`; empty: it takes the email
         self.emails: list[EmailMessage] = []
+        self.asked = threading.Event()  #: somebody has named a recipient
+        self.go_on = threading.Event()  #: while it is not set, nobody gets an end of the answer to that
+        self.go_on.set()
         self._controller = Controller(self, hostname="127.0.0.1", port=free_port(), enable_SMTPUTF8=False)
 
     @property
@@ -38,6 +43,10 @@ class Mailbox:
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         """Take the recipient, or not."""
+        self.asked.set()
+        while not self.go_on.is_set():
+            await server.push("250-wait")  # so that no client loses its patience
+            await asyncio.sleep(0.05)
         if not self.refusal:
             envelope.rcpt_tos.append(address)
         return self.refusal or "250 OK"

@@ -56,6 +56,25 @@ def test_a_stop_ends_the_tries() -> None:
         pass
 
 
+def test_a_broker_that_does_not_answer_holds_up_no_stop(caplog: pytest.LogCaptureFixture) -> None:
+    """It is left at the deadline, whatever its own patience is."""
+    asked, answers = threading.Event(), threading.Event()
+
+    class SilentBroker(MemoryBroker):
+        def _open(self) -> None:
+            asked.set()
+            answers.wait(60)
+            raise self.error("nobody listens")
+
+    service = Subscriber(SilentBroker(), "topic", lambda _: None, drain=Drain(0.05), queue="group")
+    with service:
+        assert asked.wait(20)
+    assert not answers.is_set()
+    assert "had not answered by the deadline" in caplog.text
+    answers.set()
+    service._thread.join(20)
+
+
 def test_leaving_finishes_what_runs_and_delivers_nothing_more() -> None:
     """The email under way is sent; the next one waits for the next member."""
     address = f"memory://{uuid.uuid4()}"
