@@ -12,7 +12,8 @@ delays are exact: with a TTL of each message's own the longest would block the o
 the channel; what waits in a member behind other handlers counts, so choose `prefetch` accordingly).
 
 `backlog` asks the members what they hold, since AMQP tells only what nobody holds. A single server before RabbitMQ 4.0
-that is killed within a second after a queue was first declared may lose that queue: https://github.com/rabbitmq/ra/pull/443
+that is killed within a second after a quorum queue was made may lose it with all it has, so a group's are all made with
+it: https://github.com/rabbitmq/ra/pull/443
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class RabbitMQBroker(Broker):
         jitter=False,
         hand_back_keeps_attempt=False,
         longest_handler_seconds=CONSUMER_TIMEOUT_SECONDS,
-        tested_on="a private server, killed (not within a second of a queue's making) and restarted",
+        tested_on="a private server, killed (not within a second of a group's making) and restarted",
     )
 
     def _check(self) -> None:

@@ -13,6 +13,7 @@ groups                one entry for each group: AMQP has no way to list queues
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -102,6 +103,16 @@ def join_group(link: Link, topic: str, group: str) -> None:
     link.ask("exchange_declare", exchange=exchange, exchange_type="fanout", durable=True, auto_delete=True)
     link.ask("exchange_bind", destination=exchange, source=topic_exchange(topic))
     link.ask("queue_bind", queue=group, exchange=exchange)
+
+
+def prepare_group(link: Link, group: str, delays_milliseconds: Iterable[int]) -> None:
+    """Make where messages of a new group will wait or lie dead, long before the first one does.
+
+    RabbitMQ before 4.0 loses a quorum queue when it is killed within a second after that was made, with all in it.
+    """
+    declare(link, dead_queue(group), QUORUM)
+    for delay in delays_milliseconds:
+        declare_retry(link, group, delay)
 
 
 def join_broadcasts(link: Link, topic: str, queue: str) -> None:

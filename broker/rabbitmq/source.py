@@ -179,7 +179,7 @@ class RabbitMQSource(Source[Letter]):
             return  # it comes again anyway
         if delay_seconds > 0:
             with self._or_back([delivery.token]):
-                self._put_later(delivery, math.ceil(delay_seconds * 1000))
+                self._put_later(delivery, _milliseconds(delay_seconds))
         self._intake.settle([delivery.token], requeue=delay_seconds <= 0)
 
     def bury(self, delivery: Delivery[Letter], reason: str) -> None:
@@ -216,6 +216,7 @@ class RabbitMQSource(Source[Letter]):
     def _join(self, line: Line, intake: Intake) -> None:
         if layout.size(self._link, self._group) is None:
             self._register()
+            layout.prepare_group(self._link, self._group, [_milliseconds(d) for d in self._options.retry_delays if d])
         layout.join_group(self._link, self._topic, self._group)
         self._listen(line)
         intake.consume(line, self._group, self._options.prefetch)
@@ -277,6 +278,10 @@ class RabbitMQBroadcast(BroadcastSource):
     def _join(self, line: Line, intake: Intake) -> None:
         layout.join_broadcasts(self._link, self._topic, self._queue)
         intake.consume(line, self._queue, self._prefetch)
+
+
+def _milliseconds(seconds: float) -> int:
+    return math.ceil(seconds * 1000)
 
 
 def _cancel(channel: Any) -> None:

@@ -24,9 +24,9 @@ from broker.names import LOWER, MAX_NAME_BYTES, encode
 from broker.rabbitmq import RabbitMQBroker, layout, wire
 from broker.testing import BrokerContract, Harness, Recorder, eventually
 from broker.testing.case import QUICK, Case, numbered, only_this_arrives, texts
-from tests.servers.process import free_port
+from tests.servers.process import ServerProcess, free_port
 from tests.servers.proxy import Proxy
-from tests.servers.rabbitmq import RabbitMQServer
+from tests.servers.rabbitmq import WRITE_NAMES, RabbitMQServer
 from tests.servers.stranger import stranger
 
 NO_DEAD_QUEUES = ".*(?<!:dead)$"  #: what a user may declare when dead letters are forbidden
@@ -215,6 +215,21 @@ class TestRabbitMQItself(OnRabbitMQ):
         with harness.channel() as channel:
             there = [q for q in (f"{layout.group_queue(topic, 'g')}:retry:{n}" for n in range(2)) if exists(channel, q)]
         assert there == []
+
+    def test_a_kill_right_after_the_first_failure_loses_nothing(self, harness: RabbitMQHarness, topic: str) -> None:
+        """The queue where a message waits or lies dead was made with its group: the server knows its name by then."""
+        b, seen = harness.connect(), Recorder(fail_once)
+        b.subscribe(topic, seen, queue="g", retry_delays=(3,))
+        b.subscribe(topic, Recorder(reject), queue="h")
+        harness.server.control("eval", WRITE_NAMES)
+        b.publish(topic, *texts("x"))
+        group = b.group(topic, "h")
+        eventually(group.dead_letters, "it lies dead")
+        eventually(lambda: told(harness, topic).message_count == 0 and b.backlog(topic, "g") == 1, "it waits")
+        ServerProcess.kill(harness.server)
+        harness.start()
+        assert seen.wait(2)[1].attempt == 2
+        eventually(group.dead_letters, "it lies there still")
 
     def test_backlog_asks_members_elsewhere(self, harness: RabbitMQHarness, topic: str) -> None:
         """What they hold is not told by the server."""
