@@ -121,8 +121,8 @@ class DeadLetters(Case):
         """It waits, and becomes a dead letter once they can."""
         b = harness.connect()
         seen = Recorder(reject)
+        b.subscribe(topic, seen, queue="g")
         with harness.dead_letters_unreachable():
-            b.subscribe(topic, seen, queue="g")
             b.publish(topic, *texts("x"))
             seen.wait(1)
             time.sleep(0.2)  # so that burying it has been tried and has failed

@@ -57,7 +57,7 @@ class Publishing(Case):
             assert not returned.wait(0.3)
         publisher.join()
         assert returned.is_set()
-        assert b.backlog(topic, "g") == 1
+        eventually(lambda: b.backlog(topic, "g") == 1, "it is there")
 
     @pytest.mark.promise(1)
     def test_eight_publishing_threads_lose_nothing(self, b: Broker, topic: str) -> None:
