@@ -44,7 +44,7 @@ class Metrics:
         )
         for outcome in ("new", "repeated"):
             self._registrations.labels(outcome)
-        for reason in {"email_taken", "id_taken", *REASONS.values(), UNEXPECTED}:
+        for reason in sorted({"email_taken", "id_taken", *REASONS.values(), UNEXPECTED}):
             self._refused.labels(reason)
 
     @contextmanager

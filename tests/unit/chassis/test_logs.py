@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +45,19 @@ def test_a_json_line_says_service_level_logger_and_extras(tmp_path: Path) -> Non
     assert expected.items() <= first.items()
     assert first["event"].startswith("学院君")
     assert "ValueError: broken" in second["exception"]
+
+
+def test_in_a_terminal_lines_are_for_people(tmp_path: Path) -> None:
+    """Coloured, and no JSON; the extras are there all the same."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(log_format="auto"), encoding="utf-8")
+    ours, its = pty.openpty()
+    subprocess.run([sys.executable, program], env={"PYTHONPATH": "."}, stderr=its, stdout=its, check=True, timeout=60)
+    first = os.read(ours, 65536).decode().splitlines()[0]
+    os.close(its)
+    os.close(ours)
+    assert "\x1b[" in first
+    assert re.sub(r"\x1b\[[0-9;]*m", "", first).endswith("event_id=e1 service=some-service")
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
