@@ -18,6 +18,6 @@ pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in PARTS))
 # imported only now, so that their asserts are rewritten to say what they saw
 from broker.testing.contract import BrokerContract
 from broker.testing.harness import Harness
-from broker.testing.recorder import Recorder, eventually
+from broker.testing.recorder import Recorder, eventually, surely
 
-__all__ = ["BrokerContract", "Harness", "Recorder", "eventually"]
+__all__ = ["BrokerContract", "Harness", "Recorder", "eventually", "surely"]

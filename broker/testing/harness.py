@@ -18,7 +18,7 @@ import broker
 from broker.base import Broker, Promises
 from broker.errors import BrokerError
 from broker.message import Message
-from broker.testing.recorder import Received, Recorder
+from broker.testing.recorder import Received, Recorder, surely
 
 
 class MemberProcess:
@@ -133,7 +133,7 @@ class Harness(ABC):
     def connect(self, **options: object) -> Broker:
         """A connected broker."""
         made = self.new(**options)
-        made.connect()
+        surely(made.connect)
         return made
 
     def member(self, topic: str, queue: str, **options: object) -> MemberProcess:

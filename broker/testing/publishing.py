@@ -12,7 +12,7 @@ from broker.errors import BrokerError, InvalidName, MessageTooLarge, NoSubscribe
 from broker.message import MAX_BODY_BYTES, MAX_HEADER_BYTES, Event, Message
 from broker.testing.case import Case, numbered, texts
 from broker.testing.harness import Harness
-from broker.testing.recorder import Recorder, eventually
+from broker.testing.recorder import Recorder, eventually, surely
 
 
 class Publishing(Case):
@@ -113,7 +113,7 @@ class Publishing(Case):
     def test_publishing_while_the_broker_is_down_raises_within_its_timeout(self, harness: Harness, topic: str) -> None:
         """The error names broker and message. Without a server there is nothing that could be down."""
         b = harness.connect(publish_timeout_seconds=1)
-        b.subscribe(topic, Recorder(), queue="g").unsubscribe()
+        surely(lambda: b.subscribe(topic, Recorder(), queue="g").unsubscribe())
         message = Message(b"x")
         if not b.promises.server:
             b.publish(topic, message)

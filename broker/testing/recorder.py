@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from broker.errors import BrokerError
 from broker.message import Event, Message
 
 Value = TypeVar("Value")
@@ -22,6 +23,18 @@ def eventually(condition: Callable[[], Value], what: str, seconds: float = PATIE
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}; at the end: {value!r}"
         time.sleep(0.01)
     return value
+
+
+def surely(action: Callable[[], Value]) -> Value:
+    """What it returns, once it raises no `BrokerError`: with a short timeout, a busy machine may need several tries."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return action()
+        except BrokerError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
 
 
 @dataclass(frozen=True)

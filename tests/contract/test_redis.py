@@ -9,7 +9,6 @@ import logging
 import os
 import ssl
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -26,15 +25,15 @@ from broker.redis import RedisBroker
 from broker.redis.layout import Keys
 from broker.redis.member import Entry, RedisSource
 from broker.source import Delivery
-from broker.testing import BrokerContract, Harness, Recorder, eventually
+from broker.testing import BrokerContract, Harness, Recorder, eventually, surely
 from broker.testing.case import Case, numbered, texts
+from tests.contract.in_time import all_raise_in_time, raises_in_time
 from tests.servers.process import free_port
 from tests.servers.redis import ReadersRedis, RedisOverTls, RedisServer
 from tests.servers.stranger import stranger
 
 HTTP = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 SMTP = b"220 mail.example ESMTP\r\n"
-SLACK_SECONDS = 4.0  #: what a busy machine may add to a timeout
 
 
 class RedisHarness(Harness):
@@ -285,8 +284,7 @@ class TestRedisItself(OnRedis):
         b, late = harness.connect(publish_timeout_seconds=1), harness.new(publish_timeout_seconds=1)
         with harness.paused():
             all_raise_in_time(b, topic, seconds=1, cause="Timeout")
-            with in_time(1), pytest.raises(BrokerError, match="Timeout"):
-                late.connect()
+            raises_in_time(late.connect, 1, "Timeout")
 
 
 class TestRedisBadInput(OnRedis):
@@ -351,13 +349,14 @@ class TestRedisBadInput(OnRedis):
 
     def test_a_server_that_says_nothing(self) -> None:
         """It accepts, and that is all."""
-        with stranger() as port, in_time(1), pytest.raises(BrokerError, match="Timeout"):
-            broker.connect(f"redis://127.0.0.1:{port}", publish_timeout_seconds=1)
+        with stranger() as port:
+            address = f"redis://127.0.0.1:{port}"
+            raises_in_time(lambda: broker.connect(address, publish_timeout_seconds=1), 1, "Timeout")
 
     def test_another_server_in_its_place(self, tmp_path: Path, topic: str) -> None:
         """Publish and subscribe notice as connect does."""
         with RedisServer(tmp_path) as private:
-            b = broker.connect(private.url, publish_timeout_seconds=1)
+            b = surely(lambda: broker.connect(private.url, publish_timeout_seconds=1))
             private.kill()
             for answer, cause in ((b"", "Timeout"), (HTTP, "Protocol error")):
                 with stranger(b"", answer, private.port):
@@ -386,8 +385,7 @@ class TestRedisBadInput(OnRedis):
     def test_plain_text_where_tls_is_expected(self, harness: RedisHarness) -> None:
         """The handshake fails, and nothing hangs."""
         b = RedisBroker(harness.private.url, Options(tls=ssl.create_default_context(), publish_timeout_seconds=2))
-        with in_time(2), pytest.raises(BrokerError, match="redis broker at"):
-            b.connect()
+        raises_in_time(b.connect, 2, "redis broker at")
 
 
 def fail_once(event: Event) -> None:
@@ -413,25 +411,6 @@ def consumers(harness: RedisHarness, topic: str) -> dict[bytes, int]:
     """Each consumer of the group `g`, and how much is pending with it."""
     answer = harness.server.call("XINFO", "CONSUMERS", Keys(topic).stream, "g")
     return {info[b"name"]: info[b"pending"] for info in answer}
-
-
-@contextmanager
-def in_time(seconds: float) -> Iterator[None]:
-    """Fails when it takes longer."""
-    begun = time.monotonic()
-    yield
-    assert time.monotonic() - begun < seconds + SLACK_SECONDS
-
-
-def all_raise_in_time(b: Broker, topic: str, seconds: float, cause: str) -> None:
-    """Publish and subscribe, in a group and without, each raise one error that says it all."""
-    message = Message(b"x")
-    with in_time(seconds), pytest.raises(PublishError, match=f"redis broker at .*({cause})") as caught:
-        b.publish(topic, message)
-    assert caught.value.unconfirmed == (message,)
-    for queue in (None, "g"):
-        with in_time(seconds), pytest.raises(BrokerError, match=f"redis broker at .*({cause})"):
-            b.subscribe(topic, Recorder(), queue=queue)
 
 
 @contextmanager
