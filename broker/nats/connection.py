@@ -40,6 +40,9 @@ SILENCE_SECONDS = 10  #: a connection on which it does not is given up
 REDIAL_SECONDS = 0.2  #: between two attempts to connect
 CLOSE_SECONDS = 2.0  #: how long leaving may take when the server does not answer
 PAUSES = (0.02, 0.1, 0.5, 0)  #: seconds, then no more: a stream that somebody else is making is not there at once
+#: Pause before a stream that was deleted is made again: while the server still removes the files of the old one, it
+#: would take those of the new one along, and that could never be written to.
+REMOVED_SECONDS = 1.0
 READ_SECONDS = 0.5  #: how long to wait for a message of a stream before looking whether that is there
 EXISTS, OVERLAPS = 10058, 10065  #: error codes of the server: a stream of that name, or one with that subject, is there
 
@@ -172,7 +175,7 @@ class Connection:
             except NoStreamResponseError:  # deleted
                 if not pause_seconds:
                     raise
-            await asyncio.sleep(pause_seconds)
+            await asyncio.sleep(min(REMOVED_SECONDS, self.timeout_seconds / 4))
             await self.ensure(stream)
 
     async def consumer(self, stream: StreamConfig, config: ConsumerConfig) -> ConsumerInfo:

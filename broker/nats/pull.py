@@ -22,9 +22,9 @@ from nats.errors import Error
 from nats.js.api import ConsumerInfo
 
 from broker.errors import BrokerError
-from broker.nats.connection import CLOSE_SECONDS, Connection
+from broker.nats.connection import CLOSE_SECONDS, REMOVED_SECONDS, Connection
 
-ASK_SECONDS = 2.0  #: how long a request waits at the server; half of that, and it is replaced
+ASK_SECONDS = 5.0  #: how long a request waits at the server; half of that, and it is replaced
 NOTHING_CAME = ("404", "408")  #: what ends a request and is no error
 
 
@@ -92,6 +92,8 @@ class Pull:
     async def join(self) -> None:
         """Be ready to ask."""
         await self._connection.client()
+        if self._ended:
+            await asyncio.sleep(REMOVED_SECONDS)
         generation = self._connection.generation
         self._consumer = await self._make_sure(bool(self._ended))
         if self._request:
