@@ -11,7 +11,7 @@ import pytest
 from broker.base import Broker
 from broker.errors import DrainTimeout
 from broker.message import Event
-from broker.testing.case import Case, numbered, only_this_arrives, texts
+from broker.testing.case import LEASE, Case, numbered, only_this_arrives, texts
 from broker.testing.harness import Harness
 from broker.testing.recorder import Recorder, eventually
 
@@ -53,14 +53,14 @@ class Draining(Case):
             finished.set()
 
         seen = Recorder(stubborn)
-        consumer.subscribe(topic, seen, queue="g", lease_seconds=2)
+        consumer.subscribe(topic, seen, queue="g", lease_seconds=LEASE)
         b.publish(topic, *texts("x"))
         seen.wait(1)
         with pytest.raises(DrainTimeout):
             consumer.disconnect()
         finish.set()
         assert finished.wait(60)
-        b.subscribe(topic, later, queue="g", lease_seconds=2)
+        b.subscribe(topic, later, queue="g", lease_seconds=LEASE)
         [again] = later.wait(1)
         assert (again.text, again.attempt) == ("x", 2)
 

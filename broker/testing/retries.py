@@ -151,7 +151,7 @@ class Retries(Case):
     def test_a_handler_longer_than_its_lease_runs_once(self, harness: Harness, topic: str) -> None:
         """Its member keeps the lease, also against another that is free."""
         b, other = harness.connect(), harness.connect()
-        seen = Recorder(lambda event: threading.Event().wait(LEASE * 3 if event.message.body == b"long" else 0))
+        seen = Recorder(lambda event: threading.Event().wait(LEASE * 2 if event.message.body == b"long" else 0))
         for member in (b, other):
             member.subscribe(topic, seen, queue="g", lease_seconds=LEASE)
         b.publish(topic, *texts("long"))
@@ -162,7 +162,7 @@ class Retries(Case):
     @pytest.mark.promise(10)
     def test_what_waits_behind_others_for_longer_than_its_lease_runs_once(self, harness: Harness, topic: str) -> None:
         """Also when two publishers have sent a member more than it takes at a time."""
-        b, seen = harness.connect(), Recorder(lambda event: threading.Event().wait(LEASE * 0.4))
+        b, seen = harness.connect(), Recorder(lambda event: threading.Event().wait(LEASE * 0.2))
         b.subscribe(topic, seen, queue="g", lease_seconds=LEASE, prefetch=4)
         for publisher in (harness.connect(), harness.connect()):
             publisher.publish(topic, *numbered(4))
