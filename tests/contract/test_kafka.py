@@ -23,7 +23,7 @@ from broker.testing import BrokerContract, Harness, Recorder, eventually, surely
 from broker.testing.case import QUICK, Case, numbered, only_this_arrives, texts
 from tests.contract.in_time import all_raise_in_time, raises_in_time
 from tests.servers.kafka import MockKafka, ReadersKafka
-from tests.servers.process import free_port
+from tests.servers.process import reserved_port
 from tests.servers.stranger import stranger
 
 Server = MockKafka | ReadersKafka
@@ -409,10 +409,10 @@ class TestKafkaBadInput(OnKafka):
 
     def test_nobody_listens(self) -> None:
         """The port is closed."""
-        address = f"kafka://127.0.0.1:{free_port()}"
-        raises_in_time(
-            lambda: broker.connect(address, publish_timeout_seconds=1), 1, f"kafka broker at {address}: .*refused"
-        )
+        with reserved_port() as port:
+            address = f"kafka://127.0.0.1:{port}"
+            cause = f"kafka broker at {address}: .*refused"
+            raises_in_time(lambda: broker.connect(address, publish_timeout_seconds=1), 1, cause)
 
     def test_a_server_that_wants_no_login(self, harness: KafkaHarness) -> None:
         """All that the mock can show of credentials that are not taken."""

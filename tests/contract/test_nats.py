@@ -29,7 +29,7 @@ from broker.testing import BrokerContract, Harness, Recorder, eventually, surely
 from broker.testing.case import QUICK, Case, numbered, only_this_arrives, texts
 from tests.contract.in_time import all_raise_in_time, raises_in_time
 from tests.servers.nats import NatsServer, ReadersNats
-from tests.servers.process import free_port
+from tests.servers.process import reserved_port
 from tests.servers.proxy import Proxy
 from tests.servers.stranger import stranger
 
@@ -387,8 +387,11 @@ class TestNatsBadInput(OnNats):
 
     def test_nobody_listens(self) -> None:
         """The port is closed."""
-        with pytest.raises(BrokerError, match=r"nats broker at .*(refused|Connect call failed)"):
-            broker.connect(f"nats://127.0.0.1:{free_port()}")
+        with (
+            reserved_port() as port,
+            pytest.raises(BrokerError, match=r"nats broker at .*(refused|Connect call failed)"),
+        ):
+            broker.connect(f"nats://127.0.0.1:{port}")
 
     @pytest.mark.parametrize("login", ["", "learner:wrong-secret@", f"somebody:{QUOTED}@", "wrong-secret@"])
     def test_wrong_credentials(self, tmp_path: Path, login: str) -> None:

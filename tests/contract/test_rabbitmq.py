@@ -24,7 +24,7 @@ from broker.rabbitmq import RabbitMQBroker, layout, wire
 from broker.testing import BrokerContract, Harness, Recorder, eventually, surely
 from broker.testing.case import QUICK, Case, numbered, only_this_arrives, texts
 from tests.contract.in_time import all_raise_in_time, in_time, raises_in_time
-from tests.servers.process import ServerProcess, free_port
+from tests.servers.process import ServerProcess, reserved_port
 from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import WRITE_NAMES, RabbitMQServer
 from tests.servers.stranger import stranger
@@ -426,8 +426,8 @@ class TestRabbitMQBadInput(OnRabbitMQ):
 
     def test_nobody_listens(self) -> None:
         """The port is closed."""
-        with pytest.raises(BrokerError, match=r"rabbitmq broker at .*refused"):
-            broker.connect(f"rabbitmq://127.0.0.1:{free_port()}")
+        with reserved_port() as port, pytest.raises(BrokerError, match=r"rabbitmq broker at .*refused"):
+            broker.connect(f"rabbitmq://127.0.0.1:{port}")
 
     @pytest.mark.parametrize(
         ("login", "vhost", "cause"),

@@ -28,7 +28,7 @@ from broker.source import Delivery
 from broker.testing import BrokerContract, Harness, Recorder, eventually, surely
 from broker.testing.case import Case, numbered, texts
 from tests.contract.in_time import all_raise_in_time, raises_in_time
-from tests.servers.process import free_port
+from tests.servers.process import reserved_port
 from tests.servers.redis import ReadersRedis, RedisOverTls, RedisServer
 from tests.servers.stranger import stranger
 
@@ -309,8 +309,8 @@ class TestRedisBadInput(OnRedis):
 
     def test_nobody_listens(self) -> None:
         """The port is closed."""
-        with pytest.raises(BrokerError, match=r"redis broker at .*refused"):
-            broker.connect(f"redis://127.0.0.1:{free_port()}/0")
+        with reserved_port() as port, pytest.raises(BrokerError, match=r"redis broker at .*refused"):
+            broker.connect(f"redis://127.0.0.1:{port}/0")
 
     @pytest.mark.parametrize("user", ["", "somebody@", ":wrong-secret@", "somebody:wrong-secret@"])
     def test_wrong_credentials(self, harness: RedisHarness, user: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import ExitStack
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from types import TracebackType
@@ -12,7 +13,9 @@ from typing import Self
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from tests.servers.process import free_port
+from tests.servers.process import reserved_port
+
+READY_SECONDS = 60.0
 
 
 class Mailbox:
@@ -24,7 +27,11 @@ class Mailbox:
         self.asked = threading.Event()  #: somebody has named a recipient
         self.go_on = threading.Event()  #: while it is not set, nobody gets an end of the answer to that
         self.go_on.set()
-        self._controller = Controller(self, hostname="127.0.0.1", port=free_port(), enable_SMTPUTF8=False)
+        self._reservation = ExitStack()
+        port = self._reservation.enter_context(reserved_port())
+        self._controller = Controller(
+            self, hostname="127.0.0.1", port=port, enable_SMTPUTF8=False, ready_timeout=READY_SECONDS
+        )
 
     @property
     def url(self) -> str:
@@ -65,3 +72,4 @@ class Mailbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._controller.stop()
+        self._reservation.close()

@@ -11,9 +11,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,15 +23,23 @@ import pytest
 
 from broker.testing import eventually
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port of 127.0.0.1 that nobody listens on, and that nobody else is given meanwhile.
+
+    On Linux, whoever asks for it by its number may listen on it all the same (with SO_REUSEADDR, as servers do); on
+    other systems it is merely free at first.
+    """
+    with socket.socket() as reservation:
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reservation.bind(("127.0.0.1", 0))
+        port: int = reservation.getsockname()[1]
+        if sys.platform != "linux":
+            reservation.close()
+        yield port
 
 
 class ServerProcess(ABC):
@@ -40,14 +49,19 @@ class ServerProcess(ABC):
     package: str  #: of Debian, that has it
 
     def __init__(self, folder: Path) -> None:
-        self.port = free_port()
         self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+        self._reservations = ExitStack()
         if shutil.which(self.program, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin") is None:
             missing = f"{self.program} is not installed; try: apt-get install {self.package}"
             if os.environ.get("REQUIRE_SERVERS") == "1":
                 pytest.fail(missing)
             pytest.skip(missing)
+        self.port = self.reserve_port()
+
+    def reserve_port(self) -> int:
+        """A port for it, also while it is down."""
+        return self._reservations.enter_context(reserved_port())
 
     @abstractmethod
     def command(self) -> list[str]:
@@ -79,6 +93,11 @@ class ServerProcess(ABC):
         assert self._process.poll() is None, (self.folder / "server.log").read_text(errors="replace")[-2000:]
         return self.is_ready()
 
+    @property
+    def runs(self) -> bool:
+        """Whether there is a process of it."""
+        return self._process is not None and self._process.poll() is None
+
     def kill(self) -> None:
         """SIGKILL, as a power cut would."""
         self._signal(signal.SIGKILL)
@@ -97,7 +116,7 @@ class ServerProcess(ABC):
             self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None and self.runs:
             os.killpg(self._process.pid, number)
 
     def __enter__(self) -> Self:
@@ -107,4 +126,5 @@ class ServerProcess(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.kill()
+        ServerProcess.kill(self)
+        self._reservations.close()

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.servers.process import ServerProcess, free_port
+from tests.servers.process import ServerProcess
 
 #: RabbitMQ before 4.0 writes the name of a new quorum queue up to a second after it said that the queue is declared,
 #: and a kill in between loses the queue for good: https://github.com/rabbitmq/ra/pull/443
@@ -28,12 +28,9 @@ class RabbitMQServer(ServerProcess):
     program = "rabbitmq-server"
     package = "rabbitmq-server"
 
-    def __exit__(self, *why: object) -> None:
-        super().kill()
-
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._distribution_port = free_port()
+        self._distribution_port = self.reserve_port()
         (folder / "plugins").write_text("[].")
         (folder / "rabbitmq.conf").write_text(SETTINGS)
 
@@ -56,7 +53,7 @@ class RabbitMQServer(ServerProcess):
 
     def kill(self) -> None:
         """As a power cut would, though not within a second after a queue was declared."""
-        if self.is_ready():
+        if self.runs:
             self.control("eval", WRITE_NAMES)
         super().kill()
 
@@ -72,7 +69,7 @@ class RabbitMQServer(ServerProcess):
         """What `rabbitmqctl` says, as an operator would use it."""
         command = [_script("rabbitmqctl"), "--quiet", *arguments]
         environ = {**os.environ, **self.environ()}
-        return subprocess.run(command, env=environ, check=True, capture_output=True, text=True, timeout=60).stdout
+        return subprocess.run(command, env=environ, check=True, capture_output=True, text=True, timeout=180).stdout
 
 
 def _script(name: str) -> str:
