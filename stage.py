@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import runpy
 import signal
 import socket
@@ -33,6 +34,7 @@ HOST = "127.0.0.1"
 START_SECONDS = 60.0  #: until both must be ready
 STOP_SECONDS = 15.0  #: a service drains for ten; then it is killed
 LOOK_SECONDS = 0.05  #: between two looks at whether they are ready
+QUIET_PORTS = range(10_000, 30_000)  #: those that the system gives to others are higher
 TOGETHER = "services"  #: what several in one process are called
 
 Settings = Mapping[str, str]
@@ -147,7 +149,7 @@ class Stage:
 
 
 def free_ports(*preferred: int) -> list[int]:
-    """Those ports of this machine, each replaced by another one when it is taken."""
+    """Those ports of this machine, each replaced by another one when it is taken; 0 is any."""
     with ExitStack() as probes:
         return [_free_port(port, probes) for port in preferred]
 
@@ -155,11 +157,11 @@ def free_ports(*preferred: int) -> list[int]:
 def _free_port(preferred: int, probes: ExitStack) -> int:
     probe = probes.enter_context(socket.socket())
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        probe.bind((HOST, preferred))
-    except OSError:
-        probe.bind((HOST, 0))
-    return int(probe.getsockname()[1])
+    while True:
+        port, preferred = preferred or random.choice(QUIET_PORTS), 0  # noqa: S311  # no secret
+        with suppress(OSError):
+            probe.bind((HOST, port))
+            return port
 
 
 # --- in the processes ----------------------------------------------------------------------------------------
