@@ -40,15 +40,15 @@ class Exchange:
         self._ended = False
         self.broken = False
 
-    def answer(self, *answers: Answer) -> None:
-        """Send these lines; back once they have left this process. Answers to what was answered are dropped."""
+    def answer(self, *answers: Answer) -> bool:
+        """Send these lines; whether they have left this process soon. Answers to what was answered are dropped."""
         with self._changed:
             fresh = [answer for answer in answers if answer.seq in self._left]
             self._left -= {answer.seq for answer in fresh if answer.result != LAST}
             if fresh:
                 self._lines.append(wire.encode_answers(fresh))
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._lines or self.broken, SEND_SECONDS)
+            return self._changed.wait_for(lambda: not self._lines or self.broken, SEND_SECONDS)
 
     def still_here(self) -> None:
         """A sign of life while handlers take their time."""
@@ -177,7 +177,9 @@ class HttpSource(Source[Letter]):
         self._settle(deliveries, RELEASE)
 
     def begin_last(self, delivery: Delivery[Letter]) -> None:
-        _answer([delivery], LAST)
+        letter = delivery.token
+        if not letter.exchange.answer(Answer(letter.seq, LAST)):
+            raise BrokerError("its publisher does not read")
 
     def extend(self, deliveries: Sequence[Delivery[Letter]]) -> None:
         for exchange in {delivery.token.exchange for delivery in deliveries} | self._inbox.exchanges():

@@ -14,10 +14,11 @@ from standardwebhooks import Webhook
 import broker
 from broker.base import Broker
 from broker.http import HttpBroker
+from broker.http.member import HttpSource, Inbox
 from broker.http.registry import FileRegistry
 from broker.http.wire import Parcel, Request, Signer, encode_request
 from broker.message import Message
-from broker.testing import Recorder, eventually
+from broker.testing import Recorder, eventually, surely
 
 SECRET = "a secret for tests"
 
@@ -128,3 +129,21 @@ def test_one_slow_message_of_a_batch_holds_back_no_other(b: Broker) -> None:
         eventually(lambda: b.backlog("t", "g") == 1, "all but the slow one are acked")
     finally:
         release.set()
+
+
+def test_a_last_attempt_that_its_publisher_has_not_heard_of_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash would repeat it for ever; it starts once the publisher reads."""
+    monkeypatch.setattr("broker.http.member.SEND_SECONDS", 0.01)
+    inbox = Inbox()
+    source = HttpSource(inbox, leave=lambda: None)
+    exchange = inbox.put([Parcel(1, Message(b"x"), 8, False)])
+    [delivery] = source.fetch(1, 60)
+    with pytest.raises(broker.BrokerError, match="does not read"):
+        source.begin_last(delivery)
+    assert exchange is not None
+    reading = threading.Thread(target=lambda: list(exchange))
+    reading.start()
+    monkeypatch.undo()
+    surely(lambda: source.begin_last(delivery))
+    source.ack([delivery])
+    reading.join()
