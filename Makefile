@@ -9,12 +9,12 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; 
                       $$p -c '$(NEW)' 2>/dev/null && { echo $$p; break; }; done)
 ARGS   ?=
 
-.PHONY: help setup demo test matrix chaos soak check lint format table lock
+.PHONY: help setup demo test matrix registries chaos soak check lint format table lock
 
 help:  ## list the targets (this is the default)
 	@echo 'make TARGET [ARGS="…"]'
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'For example: make demo ARGS="--broker memory", make test ARGS="-k outbox"'
 
@@ -28,6 +28,9 @@ test: $(STAMP)  ## run every test
 
 matrix: $(STAMP)  ## crash at every point × every broker × both databases (some minutes)
 	@$(BIN)/python -m pytest -m "matrix or not matrix" tests/chaos/test_crashes.py $(ARGS)
+
+registries: $(STAMP)  ## the http broker's whole contract on each registry, plain and over TLS (some minutes)
+	@$(BIN)/python -m pytest -m "matrix or not matrix" tests/contract/test_http.py $(ARGS)
 
 chaos: $(STAMP)  ## break everything at random and lose nothing: BROKER= DATABASE= DELIVERY= SEED= SECONDS=
 	@$(BIN)/python -m tests.chaos.run $(if $(BROKER),--broker $(BROKER)) $(if $(DATABASE),--database $(DATABASE)) \

@@ -5,6 +5,7 @@
     python -m broker dead list | show ID | replay ID | replay --all | discard ID --reason "…"
     python -m broker groups list | forget TOPIC QUEUE
     python -m broker promises
+    python -m broker certificates DIR NAME…
 
 Which broker: `--broker`, else `BROKER`, else `http`. Exit status 0; 1 when there is no such dead letter; 2 with one
 line on standard error when something is wrong.
@@ -154,6 +155,17 @@ def promises(options: argparse.Namespace) -> int:
     return 2 if missing and options.into else 0
 
 
+def certificates(options: argparse.Namespace) -> int:
+    """Make an authority for a demo, and a certificate for the member on each of these machines."""
+    try:
+        from broker.http.certificates import make_certificates  # noqa: PLC0415  # an extra that nothing else needs
+    except ModuleNotFoundError as error:
+        raise BrokerError(f"it needs the package {error.name!r}: pip install '.[certificates]'") from error
+    for folder in make_certificates(options.folder, options.names, options.days):
+        print(folder)
+    return 0
+
+
 def _connect(options: argparse.Namespace, *, observer: bool = False) -> Broker:
     chosen = broker.new(options.broker, observer=observer)
     if not chosen.promises.many_processes:
@@ -206,6 +218,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("queue")
     command = _add(commands, "promises", promises)
     command.add_argument("--into", type=Path, metavar="FILE", help="write it between the marks in this document")
+
+    command = _add(commands, "certificates", certificates)
+    command.add_argument("folder", type=Path, metavar="DIR")
+    command.add_argument("names", nargs="+", metavar="NAME", help="of a machine, as others call it; or its address")
+    command.add_argument("--days", type=float, default=90, help="how long they hold (default: %(default)g)")
     return parser
 
 

@@ -27,7 +27,7 @@ BUILT_IN = MappingProxyType(
 )
 
 #: further schemes of these
-ALSO = MappingProxyType({"amqp": "rabbitmq", "rediss": "redis"})
+ALSO = MappingProxyType({"https": "http", "amqp": "rabbitmq", "rediss": "redis"})
 
 
 def known_names() -> list[str]:
@@ -38,7 +38,8 @@ def known_names() -> list[str]:
 def find(address: str) -> tuple[type[Broker], str | None]:
     """The class for a short name or URL, and the URL (None for a short name: the class knows its default)."""
     scheme, colon, _ = address.partition(":")
-    scheme = ALSO.get(scheme, scheme)
+    if scheme in ALSO:  # its class has another default, maybe one without TLS
+        return _load_built_in(ALSO[scheme]), address if colon else f"{scheme}://"
     if scheme in BUILT_IN:
         return _load_built_in(scheme), address if colon else None
     for entry_point in entry_points(group=GROUP, name=scheme):

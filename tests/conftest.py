@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import mariadb as servers
+from tests.servers.etcd import EtcdServer
 
 pytest_plugins = ["broker.testing.plugin"]
 
@@ -20,6 +21,13 @@ def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Operat
         yield servers.ReadersMySql(url)
         return
     with servers.MariaDbServer(tmp_path_factory.mktemp("mariadb")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
+    """One for all tests of a worker, started for the first that asks; not to be stopped."""
+    with EtcdServer(tmp_path_factory.mktemp("etcd")) as started:
         yield started
 
 

@@ -1,10 +1,12 @@
 """The http broker: peer to peer, no server. Publishers keep a spool on disk and post to the members themselves.
 
-    http://                  members listen on a free port of 127.0.0.1
-    http://HOST:PORT         members listen there
+    http://                                 members listen on a free port of 127.0.0.1
+    http://HOST:PORT                        members listen there
+    https://HOST:PORT?certificates=DIR      the same over TLS; `address.py` has what else there is
 
-What waits, is retried or dead is in the publishers' spool; who subscribes is in the registry; both in the folder
-`broker` of `data_dir`, which publishers and members share. See `spool.py`, `pump.py`, `member.py`, `registry.py`.
+What waits, is retried or dead is in the publishers' spool, in the folder `broker` of `data_dir`; who subscribes is in
+the registry. On one machine that is in the same folder, which publishers and members share; between machines it is mDNS
+or etcd (`registry/`). See `spool.py` and `pump.py` for the sending side, `member.py` and `server.py` for the other.
 """
 
 from __future__ import annotations
@@ -20,9 +22,13 @@ from typing import Any
 
 from broker.base import Broker, DeadLetter, Group, Promises
 from broker.errors import BrokerError, NoSubscriber, PublishError
-from broker.http.member import HttpBroadcast, HttpSource, MemberServer
+from broker.http import tls
+from broker.http.address import Address
+from broker.http.client import Client
+from broker.http.member import HttpBroadcast, HttpSource
 from broker.http.pump import Pump
 from broker.http.registry import Member, Registry, check_registry, open_registry
+from broker.http.server import MemberServer
 from broker.http.spool import Spool
 from broker.http.wire import BROADCAST, Signer, read_secret
 from broker.message import Message
@@ -43,45 +49,52 @@ class HttpBroker(Broker):
     name = "http"
     default_address = "http://127.0.0.1:0"
     promises = Promises(
-        needs="nothing: a folder that the services share",
+        needs="nothing: a folder that the services share; between machines mDNS or etcd",
         server=False,
         replays=False,
         tested_on="itself, its processes killed and restarted",
     )
 
     def _check(self) -> None:
-        check_registry(self.options.registry)
+        if self.options.tls:
+            raise self.error("it is made safe by its address, https://…?certificates=DIR, not by the option `tls`")
+        self._where = Address.parse(self.address)
+        self._ca = tls.ca_file(self._where.certificates) if self._where.certificates else None
+        check_registry(self.options.registry, self.options.secret)
 
     def _open(self) -> None:
-        folder = self.options.data_dir / "broker"
         self._me = uuid.uuid4().hex
         self._members: dict[str, Member] = {}
+        self._announcing = threading.Lock()  # so that nobody is announced after he has left
         self._server: MemberServer | None = None
         self._closing = threading.Event()
         self._prune_at = 0.0
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._signer = Signer(self.options.secret or read_secret(folder / "secret"))
-            self._registry: Registry = open_registry(self.options.registry, folder / "registry")
-            self._spool = Spool(folder / "spool.db", self._me, self.options.publish_timeout_seconds)
-        except (OSError, sqlite3.Error) as error:
-            raise self.error(f"its folder {folder} cannot be used: {error}") from error
-        if not self.options.observer:
-            self._first_beat()
-        self._pump = Pump(self._spool, self._registry, self._signer)
+        with ExitStack() as opened:
+            self._open_files(opened)
+            if not self.options.observer:
+                self._spool.beat()
+            opened.pop_all()
+        self._pump = Pump(self._spool, self._registry, Client(self._signer, self._ca))
         self._heart = threading.Thread(target=self._live, name="http-beat", daemon=True)
         if not self.options.observer:
             self._heart.start()
 
-    def _first_beat(self) -> None:
+    def _open_files(self, opened: ExitStack) -> None:
+        folder = self.options.data_dir / "broker"
         try:
-            self._spool.beat()
-        except BrokerError:
-            self._spool.close()
-            raise
+            folder.mkdir(parents=True, exist_ok=True)
+            secret = self.options.secret or read_secret(folder / "secret")
+            self._signer = Signer(secret)
+            self._registry: Registry = open_registry(self.options.registry, folder / "registry", secret)
+            opened.callback(self._registry.close)
+            self._spool = Spool(folder / "spool.db", self._me, self.options.publish_timeout_seconds)
+            opened.callback(self._spool.close)
+        except (OSError, sqlite3.Error) as error:
+            raise self.error(f"its folder {folder} cannot be used: {error}") from error
 
     def _close(self, deadline: float) -> None:
         with ExitStack() as steps:  # from the last to the first, and every one even when another fails
+            steps.callback(self._registry.close)
             steps.callback(self._spool.close)
             steps.callback(self._say_what_stays)
             steps.callback(self._stop_beating)
@@ -113,16 +126,23 @@ class HttpBroker(Broker):
 
     def _source(self, topic: str, options: SubscribeOptions) -> Source[Any]:
         if self._server is None:
-            self._server = MemberServer(self.address, self._signer)
+            self._server = self._listen()
         member = _member(topic, options, self._server.url)
         inbox = self._server.open_inbox(member.id, member.requests)
-        leave = partial(self._leave, member)
         try:
             self._announce(member)
-        except OSError as error:
+        except (BrokerError, OSError) as error:
+            self._server.close_inbox(member.id)
             raise self.error(f"cannot register: {error}") from error
         self._members[member.id] = member
+        leave = partial(self._leave, member)
         return HttpBroadcast(inbox, leave) if member.group is None else HttpSource(inbox, leave)
+
+    def _listen(self) -> MemberServer:
+        try:
+            return MemberServer(self._where, self._signer)
+        except (BrokerError, OSError) as error:
+            raise self.error(f"cannot listen: {error}") from error
 
     def _announce(self, member: Member) -> None:
         if member.group is not None:
@@ -130,12 +150,13 @@ class HttpBroker(Broker):
         self._registry.renew(member)
 
     def _leave(self, member: Member) -> None:
-        self._members.pop(member.id, None)
+        with self._announcing:
+            self._members.pop(member.id, None)
         if self._server:
             self._server.close_inbox(member.id)
         try:
             self._registry.withdraw(member)
-        except OSError as error:
+        except (BrokerError, OSError) as error:
             log.warning("%s", self.describe(f"a member could not withdraw, its entry expires: {error}"))
 
     def _group(self, topic: str, queue: str) -> Group:
@@ -146,18 +167,22 @@ class HttpBroker(Broker):
 
     def _live(self) -> None:
         """Keep what must be seen alive, until closing."""
-        steps = (self._announce_all, self._beat, self._prune)
+        failing: set[object] = set()
         while not self._closing.is_set():
-            for step in steps:
+            for step in (self._announce_all, self._beat, self._prune):
                 try:
                     step()
+                    failing.discard(step)
                 except (BrokerError, OSError) as error:
-                    log.warning("%s", self.describe(error))
+                    log.log(logging.DEBUG if step in failing else logging.WARNING, "%s", self.describe(error))
+                    failing.add(step)
             self._closing.wait(BEAT_SECONDS)
 
     def _announce_all(self) -> None:
         for member in list(self._members.values()):
-            self._announce(member)
+            with self._announcing:
+                if member.id in self._members:
+                    self._announce(member)
 
     def _beat(self) -> None:
         """Live, and take over from those who do not; unless we were late: then others may be no worse than we."""

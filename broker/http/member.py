@@ -1,33 +1,19 @@
-"""The receiving side: one small HTTP server a process, and a source for each of its subscriptions.
+"""The receiving side: a source for each subscription of this process, fed by `server.py`.
 
 POST /deliver → verified → Inbox of the subscription → the engine → a line back on the same request
 """
 
 from __future__ import annotations
 
-import socket
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
-from urllib.parse import urlsplit
 
-from waitress import wasyncore
-from waitress.server import create_server
-
-from broker.base import without_password
-from broker.errors import BrokerError
 from broker.http import wire
-from broker.http.wire import LAST, OK, REJECT, RELEASE, RETRY, Answer, Forged, Malformed, Parcel, Signer
+from broker.http.wire import LAST, OK, REJECT, RELEASE, RETRY, Answer, Parcel
 from broker.source import BroadcastSource, Delivery, Source
 
-SPARE_THREADS = 4  #: besides those that the members' requests hold
-PUBLISHERS = 2  #: that may send to one member at the same time, each with all the requests it takes
-MAX_REQUEST_BYTES = 16_000_000
 SEND_SECONDS = 1.0  #: how long an answer waits for the network to take it
-
-StartResponse = Callable[[str, list[tuple[str, str]]], object]
 
 
 class Exchange:
@@ -212,96 +198,6 @@ class HttpBroadcast(BroadcastSource):
         self.interrupt()
 
 
-class MemberServer:
-    """Accepts deliveries for every subscription of this process at `url`."""
-
-    def __init__(self, address: str, signer: Signer) -> None:
-        self._signer = signer
-        self._inboxes: dict[str, Inbox] = {}
-        self._requests: dict[str, int] = {}
-        self._sockets: dict[int, Any] = {}
-        self._stopped = False
-        listening = _listen(address)
-        host, port = listening.getsockname()
-        self.url = f"http://{host}:{port}"
-        self._server: Any = create_server(
-            self._application,
-            map=self._sockets,
-            sockets=[listening],
-            threads=SPARE_THREADS,
-            max_request_body_size=MAX_REQUEST_BYTES,
-            ident=None,
-        )
-        self._thread = threading.Thread(target=self._serve, name="http-member", daemon=True)
-        self._thread.start()
-
-    def open_inbox(self, member_id: str, requests: int) -> Inbox:
-        """Accept deliveries for that member from now on, in so many requests of one publisher at a time."""
-        self._inboxes[member_id] = Inbox()
-        self._requests[member_id] = requests
-        self._set_threads()
-        return self._inboxes[member_id]
-
-    def close_inbox(self, member_id: str) -> None:
-        """Answer 410 for that member from now on."""
-        self._inboxes.pop(member_id, None)
-        self._requests.pop(member_id, None)
-        self._set_threads()
-
-    def _set_threads(self) -> None:
-        """Each open request holds a thread until its last message is done."""
-        threads = SPARE_THREADS + PUBLISHERS * sum(list(self._requests.values()))
-        self._server.task_dispatcher.set_thread_count(threads)
-
-    def close(self, deadline: float) -> None:
-        """Send the lines that are still to be sent until the deadline, then let go of every socket and thread."""
-        while self._open_requests() and time.monotonic() < deadline:
-            time.sleep(0.005)
-        self._stopped = True
-        self._server.pull_trigger()
-        self._thread.join()
-        self._server.task_dispatcher.shutdown(timeout=1)
-        wasyncore.close_all(self._sockets)
-
-    def _open_requests(self) -> bool:
-        return any(
-            channel.requests or channel.total_outbufs_len for channel in list(self._server.active_channels.values())
-        )
-
-    def _serve(self) -> None:
-        while not self._stopped:
-            wasyncore.loop(timeout=1, use_poll=True, map=self._sockets, count=1)
-
-    def _application(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        status, answer = self._deliver(environ)
-        kind = "application/x-ndjson" if isinstance(answer, Exchange) else "text/plain; charset=utf-8"
-        start_response(status, [("content-type", kind)])
-        return answer
-
-    def _deliver(self, environ: dict[str, Any]) -> tuple[str, Iterable[bytes]]:
-        if (environ["REQUEST_METHOD"], environ["PATH_INFO"]) != ("POST", wire.PATH):
-            return "404 Not Found", [b"only POST /deliver\n"]
-        body = environ["wsgi.input"].read()
-        try:
-            self._signer.verify(body, _headers(environ))
-            request = wire.decode_request(body)
-        except Forged as error:
-            return "401 Unauthorized", [f"{error}; do all have the same BROKER_SECRET and the right time?\n".encode()]
-        except Malformed as error:
-            return "400 Bad Request", [f"{error}\n".encode()]
-        inbox = self._inboxes.get(request.member)
-        exchange = inbox.put(request.parcels) if inbox else None
-        return ("200 OK", exchange) if exchange else ("410 Gone", [b"no such member\n"])
-
-
-def _listen(address: str) -> socket.socket:
-    where = urlsplit(address)
-    try:
-        return socket.create_server((where.hostname or "127.0.0.1", where.port or 0))
-    except (OSError, ValueError) as error:
-        raise BrokerError(f"http broker cannot listen at {without_password(address)}: {error}") from error
-
-
 def _answer(deliveries: Iterable[Delivery[Letter]], result: str, delay_seconds: float = 0.0, reason: str = "") -> None:
     """One write for each request, however many of its messages are done."""
     answers: dict[Exchange, list[Answer]] = {}
@@ -310,8 +206,3 @@ def _answer(deliveries: Iterable[Delivery[Letter]], result: str, delay_seconds: 
         answers.setdefault(letter.exchange, []).append(Answer(letter.seq, result, delay_seconds, reason))
     for exchange, lines in answers.items():
         exchange.answer(*lines)
-
-
-def _headers(environ: dict[str, Any]) -> dict[str, str]:
-    names = {name: "HTTP_" + name.upper().replace("-", "_") for name in wire.SIGNATURE_HEADERS}
-    return {name: environ[key] for name, key in names.items() if key in environ}

@@ -16,26 +16,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import NewConnectionError
 
 from broker.errors import BrokerError
 from broker.http import wire
+from broker.http.client import CONNECT_SECONDS, Body, Client, Refused, whole_lines
 from broker.http.registry import Member, Registry
 from broker.http.spool import Spool
-from broker.http.wire import BROADCAST, LAST, RELEASE, RETRY, Answer, Malformed, Parcel, Request, Signer
+from broker.http.wire import BROADCAST, LAST, RELEASE, RETRY, Answer, Malformed, Parcel, Request
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25  #: how often members are looked up while there is something to deliver
-CONNECT_SECONDS = 2.0
 SHUN_SECONDS = 0.25  #: pause after a member failed us; doubled each time
 MAX_SHUN_SECONDS = 4.0
-CONNECTIONS = 100  #: kept open to each member, at most
-
-
-class Refused(Exception):
-    """A member that did not take a batch."""
 
 
 @dataclass(eq=False)
@@ -81,11 +74,10 @@ class Seen:
 class Pump:
     """Delivers this publisher's rows from a thread of its own until `stop`."""
 
-    def __init__(self, spool: Spool, registry: Registry, signer: Signer) -> None:
+    def __init__(self, spool: Spool, registry: Registry, client: Client) -> None:
         self._spool = spool
         self._registry = registry
-        self._signer = signer
-        self._session = _session()
+        self._client = client
         self._woken = threading.Event()
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -119,7 +111,7 @@ class Pump:
                 response.raw.shutdown()  # its thread stops waiting for lines
         for post in posts:
             post.join(CONNECT_SECONDS)
-        self._session.close()
+        self._client.close()
 
     def _busy(self) -> bool:
         """Whether a member has something of ours, or could have."""
@@ -189,7 +181,8 @@ class Pump:
         return _of(group, seen.members)
 
     def _look_up(self, topic: str, group: str) -> list[Member]:
-        self._seen[topic] = Seen(time.monotonic(), self._registry.members_of(topic))
+        members = [member for member in self._registry.members_of(topic) if self._client.accepts(member)]
+        self._seen[topic] = Seen(time.monotonic(), members)
         return _of(group, self._seen[topic].members)
 
     def _load(self, member: Member) -> Load:
@@ -214,15 +207,16 @@ class Pump:
 
     def _post(self, member: Member, load: Load, group: str, request: Request) -> None:
         left = {parcel.seq for parcel in request.parcels}
+        body = Body(wire.encode_request(request).encode())
         result = RETRY  # a message without an answer may have been started, so that counts
         try:
-            for answers in self._exchange(member, load, request):
+            for answers in self._exchange(member, load, request, body):
                 left -= self._settle([a for a in answers if a.seq in left], load, request.topic, group)
             _must_be_empty(left)
             load.failures = 0
         except Exception as error:  # noqa: BLE001  # whatever it is, they are to be delivered again
-            if _never_taken(error):
-                result = RELEASE
+            if isinstance(error, Refused) or not body.sent:
+                result = RELEASE  # no handler has seen anything of it
             load.fail()
             log.log(
                 logging.WARNING if load.failures == 1 and not self._stopping.is_set() else logging.DEBUG,
@@ -238,22 +232,15 @@ class Pump:
                 self._posts.discard(threading.current_thread())
             self.wake()
 
-    def _exchange(self, member: Member, load: Load, request: Request) -> Iterator[list[Answer]]:
+    def _exchange(self, member: Member, load: Load, request: Request, body: Body) -> Iterator[list[Answer]]:
         """Post the request; the answers as they come."""
-        body = wire.encode_request(request)
-        timeouts = (CONNECT_SECONDS, member.lease_seconds * 1.5)
-        headers = {"content-type": "application/json", **self._signer.sign(body)}
-        with self._session.post(
-            member.url + wire.PATH, body, headers=headers, stream=True, timeout=timeouts
-        ) as response:
-            if response.status_code != requests.codes.ok:
-                raise Refused(f"it answered {response.status_code}: {response.text[:200].strip()}")
+        with self._client.post(member, body) as response:
             with self._lock:
                 load.taken(request)
                 self._answering.add(response)
             try:
                 self.wake()
-                yield from map(wire.decode_answers, _whole_lines(response))
+                yield from map(wire.decode_answers, whole_lines(response))
             finally:
                 with self._lock:
                     self._answering.discard(response)
@@ -275,24 +262,9 @@ class Pump:
         return finished
 
 
-def _session() -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False  # no proxy between peers
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(pool_connections=32, pool_maxsize=CONNECTIONS))
-    return session
-
-
 def _must_be_empty(left: set[int]) -> None:
     if left:
         raise Malformed("it has not answered for all")
-
-
-def _never_taken(error: Exception) -> bool:
-    """Whether it is certain that no handler has seen anything of the request."""
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    never_connected = isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError)
-    return never_connected or isinstance(error, Refused)
 
 
 def _of(group: str, members: Iterable[Member]) -> list[Member]:
@@ -310,11 +282,3 @@ def _shares(parcels: list[Parcel], rooms: list[tuple[Member, int]]) -> Iterator[
         share, parcels = parcels[: min(room, fair)], parcels[min(room, fair) :]
         if share:
             yield member, share
-
-
-def _whole_lines(response: requests.Response) -> Iterator[list[bytes]]:
-    """The lines of each chunk as it arrives."""
-    rest = b""
-    for chunk in response.iter_content(None):
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield lines

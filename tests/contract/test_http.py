@@ -1,76 +1,64 @@
-"""The contract on the http broker with the file registry."""
+"""The contract on the http broker: on each registry, plain and over TLS.
+
+`make test` runs it whole on a shared folder, whole on etcd over TLS, and through mDNS the parts in which it matters how
+members are found; `make registries` all of it on each combination.
+"""
 
 from __future__ import annotations
 
-import socket
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from pathlib import Path
-
 import pytest
 
-from broker.http import HttpBroker
-from broker.names import LOWER, encode
-from broker.testing import BrokerContract, Harness
-
-REFUSE = """
-CREATE TRIGGER refuse BEFORE UPDATE ON spooled WHEN new.state = 'dead'
-BEGIN SELECT RAISE(ABORT, 'no room for the dead'); END
-"""
-
-
-class HttpHarness(Harness):
-    """A data folder of its own; its spool can be locked, and its connections broken."""
-
-    promises = HttpBroker.promises
-
-    def __init__(self, data_dir: Path) -> None:
-        super().__init__("http")
-        self._data_dir = data_dir
-
-    def options(self) -> dict[str, object]:
-        return {"data_dir": self._data_dir}
-
-    def environ(self) -> dict[str, str]:
-        return {"DATA_DIR": str(self._data_dir)}
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        with self._spool() as db:
-            db.execute("BEGIN IMMEDIATE")
-            yield
-            db.execute("ROLLBACK")
-
-    @contextmanager
-    def dead_letters_unreachable(self) -> Iterator[None]:
-        with self._spool() as db:
-            db.execute(REFUSE)
-            yield
-            db.execute("DROP TRIGGER refuse")
-
-    def lose_group(self, topic: str, queue: str) -> None:
-        (self._data_dir / "broker" / "registry" / "groups" / encode(topic, LOWER) / encode(queue, LOWER)).unlink()
-
-    def cut(self) -> None:
-        for made in self._brokers:
-            server = made._server if isinstance(made, HttpBroker) else None
-            for channel in list(server._server.active_channels.values()) if server else []:
-                with suppress(OSError):
-                    channel.socket.shutdown(socket.SHUT_RDWR)
-
-    @contextmanager
-    def _spool(self) -> Iterator[sqlite3.Connection]:
-        path = self._data_dir / "broker" / "spool.db"
-        with closing(sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)) as db:
-            yield db
+from broker.testing import BrokerContract
+from broker.testing.dead_letters import DeadLetters
+from broker.testing.draining import Draining
+from broker.testing.faults import Faults
+from broker.testing.groups import Groups
+from broker.testing.publishing import Publishing
+from broker.testing.retries import Retries
+from tests.contract.http_harness import OnHttp
 
 
-class TestHttp(BrokerContract):
-    """Every promise, peer to peer."""
+class TestHttp(OnHttp, BrokerContract):
+    """A shared folder, plain."""
 
-    @pytest.fixture
-    def harness(self, tmp_path: Path) -> Iterator[Harness]:
-        """A folder that no other test has."""
-        with HttpHarness(tmp_path) as harness:
-            yield harness
+
+@pytest.mark.matrix
+class TestHttpTls(OnHttp, BrokerContract):
+    """A shared folder, over TLS."""
+
+    tls = True
+
+
+class TestHttpMdns(OnHttp, Groups, Faults):
+    """Multicast: who gets what, and what goes on after a fault."""
+
+    registry = "mdns"
+
+
+@pytest.mark.matrix
+class TestHttpMdnsRest(OnHttp, Publishing, Retries, DeadLetters, Draining):
+    """Multicast: the rest."""
+
+    registry = "mdns"
+
+
+@pytest.mark.matrix
+class TestHttpMdnsTls(OnHttp, BrokerContract):
+    """Multicast, over TLS."""
+
+    registry = "mdns"
+    tls = True
+
+
+@pytest.mark.matrix
+class TestHttpEtcd(OnHttp, BrokerContract):
+    """etcd, plain."""
+
+    registry = "etcd"
+
+
+class TestHttpEtcdTls(OnHttp, BrokerContract):
+    """etcd, over TLS."""
+
+    registry = "etcd"
+    tls = True

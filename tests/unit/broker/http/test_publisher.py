@@ -160,7 +160,7 @@ def test_a_listener_that_pauses_misses_nothing(tmp_path: Path, monkeypatch: pyte
     with broker.connect("http", data_dir=tmp_path) as b, broker.connect("http", data_dir=tmp_path) as publisher:
         subscription = b.subscribe("t", seen)
         with monkeypatch.context() as paused:
-            paused.setattr("broker.http.registry.MEMBER_SECONDS", -1.0)
+            paused.setattr("broker.http.registry.file.MEMBER_SECONDS", -1.0)
             b._announce_all()  # type: ignore[attr-defined]  # as its entry looks after a pause
             publisher.publish("t", Message(b"x"))
             eventually(lambda: not publisher._pump._members("t", ""), "nobody is seen")  # type: ignore[attr-defined]  # as above
@@ -250,7 +250,7 @@ def test_a_member_that_does_not_renew_is_forgotten(tmp_path: Path, monkeypatch: 
     registry.add_group("t", "g")
     registry.renew(Member("m", "t", "g", "http://127.0.0.1:1", prefetch=1, requests=1, lease_seconds=1))
     assert [member.id for member in registry.members_of("t")] == ["m"]
-    monkeypatch.setattr("broker.http.registry.MEMBER_SECONDS", -1.0)
+    monkeypatch.setattr("broker.http.registry.file.MEMBER_SECONDS", -1.0)
     registry.renew(Member("m", "t", "g", "http://127.0.0.1:1", prefetch=1, requests=1, lease_seconds=1))
     assert registry.members_of("t") == []
     assert registry.groups() == [("t", "g")]

@@ -1,0 +1,85 @@
+"""The http broker's address: where members listen, what they tell others, and whether it is TLS.
+
+    http://HOST:PORT                                        plain
+    https://HOST:PORT?certificates=DIR                      TLS, with what is in that folder; see `tls.py`
+    …?advertise=NAME, …?advertise=NAME:PORT                 others find it under that name, and maybe another port
+
+Without a host 127.0.0.1, and without a port a free one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+from broker.base import without_password
+from broker.errors import BrokerError
+
+SETTINGS = ("advertise", "certificates")  #: that the URL may have after its `?`
+
+
+@dataclass(frozen=True)
+class Address:
+    """An address, taken apart."""
+
+    scheme: str
+    host: str
+    port: int  #: 0: a free one
+    advertised: str  #: the host's name for others
+    advertised_port: int | None  #: the port's, where it is another
+    certificates: Path | None
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """From a URL; `BrokerError` when it cannot be one, or lacks what it needs."""
+        try:
+            where = urlsplit(url)
+            given = _settings(where)
+            told = urlsplit(f"//{given.get('advertise', '')}")
+            host = where.hostname or "127.0.0.1"
+            address = cls(
+                where.scheme,
+                host,
+                where.port or 0,
+                told.hostname or host,
+                told.port,
+                Path(given["certificates"]) if "certificates" in given else None,
+            )
+            address._check()
+        except ValueError as error:
+            raise BrokerError(f"http broker cannot use the address {without_password(url)}: {error}") from error
+        return address
+
+    def url(self, port: int) -> str:
+        """What others are told, when we listen on that port."""
+        host = f"[{self.advertised}]" if ":" in self.advertised else self.advertised
+        return f"{self.scheme}://{host}:{self.advertised_port or port}"
+
+    def _check(self) -> None:
+        if self.scheme == "https" and not self.certificates:
+            raise ValueError(
+                "https needs ?certificates=DIR; `python -m broker certificates --help` says how to make one"
+            )
+        if self.scheme == "http" and self.certificates:
+            raise ValueError("certificates are for https://")
+        if _is_every_interface(self.advertised):
+            raise ValueError("others cannot find it there; say ?advertise=NAME, the name of this machine for them")
+
+
+def _settings(where: SplitResult) -> dict[str, str]:
+    given = dict(parse_qsl(where.query, keep_blank_values=True, strict_parsing=bool(where.query)))
+    for name, value in given.items():
+        if name not in SETTINGS:
+            raise ValueError(f"no setting {name!r}; there are: {', '.join(SETTINGS)}")
+        if not value:
+            raise ValueError(f"{name} is empty")
+    return given
+
+
+def _is_every_interface(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:  # a name
+        return False

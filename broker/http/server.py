@@ -1,0 +1,114 @@
+"""The server of the receiving side: one a process, which sorts what is posted into the inboxes of `member.py`."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from waitress import wasyncore
+from waitress.server import create_server
+
+from broker.http import tls, wire
+from broker.http.address import Address
+from broker.http.member import Exchange, Inbox
+from broker.http.wire import Forged, Malformed, Signer
+
+SPARE_THREADS = 4  #: besides those that the members' requests hold
+PUBLISHERS = 2  #: that may send to one member at the same time, each with all the requests it takes
+MAX_REQUEST_BYTES = 16_000_000
+
+StartResponse = Callable[[str, list[tuple[str, str]]], object]
+
+
+class MemberServer:
+    """Accepts deliveries for every subscription of this process at `url`; an `OSError` when it cannot listen there."""
+
+    def __init__(self, address: Address, signer: Signer) -> None:
+        self._signer = signer
+        self._inboxes: dict[str, Inbox] = {}
+        self._requests: dict[str, int] = {}
+        self._sockets: dict[int, Any] = {}
+        self._stopped = False
+        context = tls.member_context(address.certificates, address.advertised) if address.certificates else None
+        listening = socket.create_server((address.host, address.port))
+        self.url = address.url(listening.getsockname()[1])
+        server: Any = create_server(
+            self._application,
+            map=self._sockets,
+            sockets=[listening],
+            threads=SPARE_THREADS,
+            max_request_body_size=MAX_REQUEST_BYTES,
+            ident=None,
+        )
+        if context:
+            server.channel_class = partial(tls.open_channel, context)
+        self._server = server
+        self._thread = threading.Thread(target=self._serve, name="http-member", daemon=True)
+        self._thread.start()
+
+    def open_inbox(self, member_id: str, requests: int) -> Inbox:
+        """Accept deliveries for that member from now on, in so many requests of one publisher at a time."""
+        self._inboxes[member_id] = Inbox()
+        self._requests[member_id] = requests
+        self._set_threads()
+        return self._inboxes[member_id]
+
+    def close_inbox(self, member_id: str) -> None:
+        """Answer 410 for that member from now on."""
+        self._inboxes.pop(member_id, None)
+        self._requests.pop(member_id, None)
+        self._set_threads()
+
+    def _set_threads(self) -> None:
+        """Each open request holds a thread until its last message is done."""
+        threads = SPARE_THREADS + PUBLISHERS * sum(list(self._requests.values()))
+        self._server.task_dispatcher.set_thread_count(threads)
+
+    def close(self, deadline: float) -> None:
+        """Send the lines that are still to be sent until the deadline, then let go of every socket and thread."""
+        while self._open_requests() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        self._stopped = True
+        self._server.pull_trigger()
+        self._thread.join()
+        self._server.task_dispatcher.shutdown(timeout=1)
+        wasyncore.close_all(self._sockets)
+
+    def _open_requests(self) -> bool:
+        return any(
+            channel.requests or channel.total_outbufs_len for channel in list(self._server.active_channels.values())
+        )
+
+    def _serve(self) -> None:
+        while not self._stopped:
+            wasyncore.loop(timeout=1, use_poll=True, map=self._sockets, count=1)
+
+    def _application(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        status, answer = self._deliver(environ)
+        kind = "application/x-ndjson" if isinstance(answer, Exchange) else "text/plain; charset=utf-8"
+        start_response(status, [("content-type", kind)])
+        return answer
+
+    def _deliver(self, environ: dict[str, Any]) -> tuple[str, Iterable[bytes]]:
+        if (environ["REQUEST_METHOD"], environ["PATH_INFO"]) != ("POST", wire.PATH):
+            return "404 Not Found", [b"only POST /deliver\n"]
+        body = environ["wsgi.input"].read()
+        try:
+            self._signer.verify(body, _headers(environ))
+            request = wire.decode_request(body)
+        except Forged as error:
+            return "401 Unauthorized", [f"{error}; do all have the same BROKER_SECRET and the right time?\n".encode()]
+        except Malformed as error:
+            return "400 Bad Request", [f"{error}\n".encode()]
+        inbox = self._inboxes.get(request.member)
+        exchange = inbox.put(request.parcels) if inbox else None
+        return ("200 OK", exchange) if exchange else ("410 Gone", [b"no such member\n"])
+
+
+def _headers(environ: dict[str, Any]) -> dict[str, str]:
+    names = {name: "HTTP_" + name.upper().replace("-", "_") for name in wire.SIGNATURE_HEADERS}
+    return {name: environ[key] for name, key in names.items() if key in environ}
