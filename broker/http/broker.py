@@ -169,7 +169,7 @@ class HttpBroker(Broker):
         """Keep what must be seen alive, until closing."""
         failing: set[object] = set()
         while not self._closing.is_set():
-            for step in (self._announce_all, self._beat, self._prune):
+            for step in (self._announce_all, self._registry.look_around, self._beat, self._prune):
                 try:
                     step()
                     failing.discard(step)

@@ -65,6 +65,10 @@ class Registry(ABC):
     def broadcasts_of(self, topic: str) -> list[str]:
         """The ids of the broadcast subscriptions of a topic, read afresh; also of some that have just died."""
 
+    def look_around(self) -> None:
+        """Called every few seconds: one that may be out of reach later reads now what it would need then."""
+        return
+
     @abstractmethod
     def close(self) -> None:
         """Let go of every thread and socket."""

@@ -54,6 +54,8 @@ class EtcdRegistry(Registry):
         self._lock = threading.Lock()
         self._leases: dict[str, Lease] = {}  # of our members
         self._away_until = 0.0  # `time.monotonic()`; 0 while etcd answers
+        with self._translated():
+            self._client.status()["version"]  # who has none is no etcd
         self._known = self._fetch(f"{ROOT}/")  # key → value, as last read
 
     def add_group(self, topic: str, group: str) -> None:
@@ -67,7 +69,7 @@ class EtcdRegistry(Registry):
         opened = [self._seal.open_group(value, key) for key, value in self._values(_group_key(topic, ""))]
         groups = [entry[1] for entry in opened if entry and entry[0] == topic]
         if self._away_until and not groups:
-            raise Away(f"{self._url} is away, and no group of {topic!r} was known before")
+            raise Away(f"the registry {self._url} is away, and no group of {topic!r} was known before")
         return groups
 
     def forget_group(self, topic: str, group: str) -> None:
@@ -86,6 +88,9 @@ class EtcdRegistry(Registry):
 
     def broadcasts_of(self, topic: str) -> list[str]:
         return [member.id for member in self.members_of(topic) if member.group is None]
+
+    def look_around(self) -> None:
+        self._values(f"{ROOT}/")
 
     def close(self) -> None:
         self._client.session.close()
@@ -124,7 +129,7 @@ class EtcdRegistry(Registry):
     def _call(self, ask: Callable[[], Result]) -> Result:
         """What etcd answers; `Away` when it does not, and at once for a while afterwards."""
         if time.monotonic() < self._away_until:
-            raise Away(f"{self._url} is away")
+            raise Away(f"the registry {self._url} is away")
         try:
             with self._translated():
                 answer = ask()
@@ -134,7 +139,7 @@ class EtcdRegistry(Registry):
             raise
         if self._away_until:
             self._away_until = 0.0
-            log.warning("%s is back", self._url)
+            log.warning("the registry %s is back", self._url)
         return answer
 
     @contextmanager
@@ -143,7 +148,7 @@ class EtcdRegistry(Registry):
             yield
         except (Etcd3Exception, requests.RequestException, LookupError, TypeError, ValueError) as error:
             cause = getattr(error, "detail_text", None) or repr(error)
-            raise Away(f"{self._url} cannot be used: {cause}") from error
+            raise Away(f"the registry {self._url} cannot be used: {cause}") from error
 
 
 def check(url: str) -> None:

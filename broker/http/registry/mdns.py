@@ -43,7 +43,7 @@ from broker.http.registry.seal import Seal
 
 SERVICE = "_http-broker._tcp.local."
 RENEW_SECONDS = 4.0  #: how often each of our members is announced
-LISTEN_SECONDS = 1.0  #: who has just started hears of all others within this
+LISTEN_SECONDS = 2.0  #: who has just started hears of all others within this; nobody says a thing twice in a second
 CALL_SECONDS = 10.0  #: how long the library's own thread may take for one call
 CLOCK_SECONDS = 300.0  #: an entry that ended longer ago was copied by a stranger; clocks may differ by this
 CHUNK_BYTES = 250  #: of the sealed text, in each string of the TXT record; a string has 255 at most

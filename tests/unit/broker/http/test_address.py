@@ -1,0 +1,58 @@
+"""The http broker's address: where members listen, and what they tell others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import broker
+from broker.http.address import Address
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("http://", "http://127.0.0.1:7000"),
+        ("http://127.0.0.2:7000", "http://127.0.0.2:7000"),
+        ("http://0.0.0.0?advertise=emails", "http://emails:7000"),
+        ("http://0.0.0.0:7000?advertise=emails:80", "http://emails:80"),
+        ("http://0.0.0.0?advertise=[fe80::1]:80", "http://[fe80::1]:80"),
+        ("https://emails?certificates=some/where", "https://emails:7000"),
+    ],
+)
+def test_a_member_tells_others_what_it_was_told_to(given: str, told: str) -> None:
+    """Otherwise where it listens."""
+    assert Address.parse(given).url(7000) == told
+
+
+def test_the_folder_of_certificates_is_a_path() -> None:
+    """Relative to where the program runs."""
+    assert Address.parse("https://?certificates=some/where").certificates == Path("some/where")
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("http://127.0.0.1:eighty", "eighty"),
+        ("http://127.0.0.1:7000?advertise=emails:eighty", "eighty"),
+        ("http://127.0.0.1:7000?advertise=", "advertise is empty"),
+        ("http://127.0.0.1:7000?advertized=emails", "no setting 'advertized'; there are: advertise, certificates"),
+        ("http://127.0.0.1:7000?emails", "bad query field"),
+        ("http://0.0.0.0:7000", r"say \?advertise=NAME"),
+        ("http://[::]:7000", r"say \?advertise=NAME"),
+        ("http://127.0.0.1?certificates=some/where", "certificates are for https"),
+        ("https://127.0.0.1", r"https needs \?certificates=DIR"),
+        ("https", r"https needs \?certificates=DIR"),
+    ],
+)
+def test_an_address_that_cannot_work_is_refused(address: str, says: str) -> None:
+    """Before anything is tried; `https`, a short name, is not taken for plain http."""
+    with pytest.raises(broker.BrokerError, match=says):
+        broker.new(address)
+
+
+def test_the_option_for_tls_of_other_brokers_is_refused(tmp_path: Path) -> None:
+    """Instead of leaving it plain."""
+    with pytest.raises(broker.BrokerError, match=r"https://…\?certificates=DIR, not by the option `tls`"):
+        broker.new("http", data_dir=tmp_path, tls=object())
