@@ -2,9 +2,10 @@
 
     http://HOST:PORT                                        plain
     https://HOST:PORT?certificates=DIR                      TLS, with what is in that folder; see `tls.py`
-    …?advertise=NAME, …?advertise=NAME:PORT                 others find it under that name, and maybe another port
+    …?advertise=NAME, …?advertise=NAME:PORT                 what others are told instead
 
-Without a host 127.0.0.1, and without a port a free one.
+Without a host it is 127.0.0.1, and without a port a free one. Others are told the address that we listen on, not the
+name that stands here: it may mean another machine to them.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class Address:
     scheme: str
     host: str
     port: int  #: 0: a free one
-    advertised: str  #: the host's name for others
-    advertised_port: int | None  #: the port's, where it is another
+    advertised: str | None  #: the host's name for others
+    advertised_port: int | None
     certificates: Path | None
 
     @classmethod
@@ -38,12 +39,11 @@ class Address:
             where = urlsplit(url)
             given = _settings(where)
             told = urlsplit(f"//{given.get('advertise', '')}")
-            host = where.hostname or "127.0.0.1"
             address = cls(
                 where.scheme,
-                host,
+                where.hostname or "127.0.0.1",
                 where.port or 0,
-                told.hostname or host,
+                told.hostname,
                 told.port,
                 Path(given["certificates"]) if "certificates" in given else None,
             )
@@ -52,10 +52,14 @@ class Address:
             raise BrokerError(f"http broker cannot use the address {without_password(url)}: {error}") from error
         return address
 
-    def url(self, port: int) -> str:
-        """What others are told, when we listen on that port."""
-        host = f"[{self.advertised}]" if ":" in self.advertised else self.advertised
-        return f"{self.scheme}://{host}:{self.advertised_port or port}"
+    def url(self, host: str, port: int) -> str:
+        """What others are told, when that is what we listen on."""
+        name = self.name(host)
+        return f"{self.scheme}://{f'[{name}]' if ':' in name else name}:{self.advertised_port or port}"
+
+    def name(self, host: str) -> str:
+        """What others call this machine, when it listens on that address; the name in its certificate."""
+        return self.advertised or host
 
     def _check(self) -> None:
         if self.scheme == "https" and not self.certificates:
@@ -64,7 +68,7 @@ class Address:
             )
         if self.scheme == "http" and self.certificates:
             raise ValueError("certificates are for https://")
-        if _is_every_interface(self.advertised):
+        if _is_every_interface(self.name(self.host)):
             raise ValueError("others cannot find it there; say ?advertise=NAME, the name of this machine for them")
 
 

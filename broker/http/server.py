@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -12,6 +13,7 @@ from typing import Any
 from waitress import wasyncore
 from waitress.server import create_server
 
+from broker.errors import BrokerError
 from broker.http import tls, wire
 from broker.http.address import Address
 from broker.http.member import Exchange, Inbox
@@ -33,9 +35,8 @@ class MemberServer:
         self._requests: dict[str, int] = {}
         self._sockets: dict[int, Any] = {}
         self._stopped = False
-        context = tls.member_context(address.certificates, address.advertised) if address.certificates else None
-        listening = socket.create_server((address.host, address.port))
-        self.url = address.url(listening.getsockname()[1])
+        listening, context = _listen(address)
+        self.url = address.url(*listening.getsockname())
         server: Any = create_server(
             self._application,
             map=self._sockets,
@@ -107,6 +108,19 @@ class MemberServer:
         inbox = self._inboxes.get(request.member)
         exchange = inbox.put(request.parcels) if inbox else None
         return ("200 OK", exchange) if exchange else ("410 Gone", [b"no such member\n"])
+
+
+def _listen(address: Address) -> tuple[socket.socket, ssl.SSLContext | None]:
+    """The listening socket, and what it serves with when that is TLS."""
+    listening = socket.create_server((address.host, address.port))
+    if not address.certificates:
+        return listening, None
+    try:
+        name = address.name(listening.getsockname()[0])
+        return listening, tls.member_context(address.certificates, name)
+    except BrokerError:
+        listening.close()
+        raise
 
 
 def _headers(environ: dict[str, Any]) -> dict[str, str]:

@@ -13,17 +13,18 @@ from broker.http.address import Address
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("http://", "http://127.0.0.1:7000"),
-        ("http://127.0.0.2:7000", "http://127.0.0.2:7000"),
+        ("http://", "http://10.0.0.1:7000"),
+        ("http://name-of-this-machine:7000", "http://10.0.0.1:7000"),
         ("http://0.0.0.0?advertise=emails", "http://emails:7000"),
         ("http://0.0.0.0:7000?advertise=emails:80", "http://emails:80"),
         ("http://0.0.0.0?advertise=[fe80::1]:80", "http://[fe80::1]:80"),
-        ("https://emails?certificates=some/where", "https://emails:7000"),
+        ("https://emails?certificates=some/where", "https://10.0.0.1:7000"),
+        ("https://emails?certificates=some/where&advertise=emails", "https://emails:7000"),
     ],
 )
-def test_a_member_tells_others_what_it_was_told_to(given: str, told: str) -> None:
-    """Otherwise where it listens."""
-    assert Address.parse(given).url(7000) == told
+def test_others_are_told_where_it_listens_or_what_is_advertised(given: str, told: str) -> None:
+    """Not the name in the URL: that may mean another machine to them."""
+    assert Address.parse(given).url("10.0.0.1", 7000) == told
 
 
 def test_the_folder_of_certificates_is_a_path() -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -76,22 +74,6 @@ def test_a_group_is_found_by_a_publisher_that_was_never_up_with_it(tmp_path: Pat
         assert publisher.backlog("t", "g") == 1
 
 
-def test_an_answer_of_500_is_no_delivery(b: Broker, tmp_path: Path) -> None:
-    """The message stays, its attempt uncounted, and goes to a member that takes it."""
-    registry = FileRegistry(tmp_path / "broker" / "registry")
-    with broken_member() as (url, asked):
-        registry.add_group("t", "g")
-        registry.renew(Member("broken", "t", "g", url, prefetch=10, requests=4, lease_seconds=30))
-        b.publish("t", Message(b"x"), mandatory=True)
-        assert asked.wait(60)
-        assert b.backlog("t", "g") == 1
-        registry.withdraw(Member("broken", "t", "g", url, prefetch=10, requests=4, lease_seconds=30))
-        seen = Recorder()
-        b.subscribe("t", seen, queue="g")
-        [received] = seen.wait(1)
-    assert (received.text, received.attempt) == ("x", 1)
-
-
 def test_a_spool_that_was_busy_does_not_stop_delivery(tmp_path: Path) -> None:
     """What waited is delivered afterwards without another publish."""
     with broker.connect("http", data_dir=tmp_path, publish_timeout_seconds=5) as b:
@@ -105,41 +87,6 @@ def test_a_spool_that_was_busy_does_not_stop_delivery(tmp_path: Path) -> None:
                 b.publish("t", Message(b"refused"))
             db.execute("ROLLBACK")
         seen.wait_for("x")
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [b"", b"\n", b"garbage\n", b"[]\n", b'{"seq": 1, "result": "hooray", "delay_seconds": 0, "reason": ""}\n'],
-)
-def test_a_member_that_answers_nonsense_gets_less_and_less(b: Broker, tmp_path: Path, answer: bytes) -> None:
-    """It counts as one that has died; another member gets what it was sent."""
-    registry = FileRegistry(tmp_path / "broker" / "registry")
-    strange = Member("strange", "t", "g", "", prefetch=10, requests=4, lease_seconds=30)
-    with broken_member(200, answer) as (url, asked):
-        registry.add_group("t", "g")
-        registry.renew(replace(strange, url=url))
-        b.publish("t", Message(b"x"), mandatory=True)
-        assert asked.wait(60)
-        seen = Recorder()
-        b.subscribe("t", seen, queue="g")
-        seen.wait(1)
-    assert seen.received[0].attempt < 8
-    eventually(lambda: b.backlog("t", "g") == 0, "it is acked")
-
-
-def test_an_answer_for_what_was_not_sent_settles_nothing(b: Broker, tmp_path: Path) -> None:
-    """Rows of other groups are not a member's to settle."""
-    b.subscribe("other", Recorder(), queue="g").unsubscribe()
-    b.publish("other", Message(b"mine"))
-    registry = FileRegistry(tmp_path / "broker" / "registry")
-    lines = b"".join(b'{"seq": %d, "result": "ok", "delay_seconds": 0, "reason": ""}\n' % seq for seq in range(9))
-    with broken_member(200, lines) as (url, asked):
-        registry.add_group("t", "g")
-        registry.renew(Member("greedy", "t", "g", url, prefetch=10, requests=4, lease_seconds=30))
-        b.publish("t", Message(b"x"), mandatory=True)
-        assert asked.wait(60)
-        eventually(lambda: b.backlog("t", "g") == 0, "its own is settled")
-    assert b.backlog("other", "g") == 1
 
 
 def test_a_damaged_entry_in_the_registry_holds_up_nobody(b: Broker, tmp_path: Path) -> None:
@@ -274,28 +221,3 @@ def test_disconnect_delivers_first_what_can_be_delivered(tmp_path: Path) -> None
             publisher.publish("t", *(Message(b"x") for _ in range(300)))
         eventually(lambda: consumer.backlog("t", "g") == 0, "all are acked")
     assert len(seen.received) == 300
-
-
-@contextmanager
-def broken_member(status: int = 500, answer: bytes = b"") -> Iterator[tuple[str, threading.Event]]:
-    """Answers the same to everything; tells when it was asked."""
-    asked = threading.Event()
-
-    class Broken(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            self.send_response(status)
-            self.send_header("content-length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-            asked.set()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name in the standard library
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Broken) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
-        server.shutdown()
-        thread.join()

@@ -15,7 +15,6 @@ import pytest
 import requests
 
 import broker
-from broker.__main__ import main
 from broker.base import Broker
 from broker.http.certificates import make_certificates
 from broker.http.registry import FileRegistry, Member
@@ -46,9 +45,9 @@ def certified(authority: Path, name: str, days: float = 1.0) -> Path:
     return folder
 
 
-def connect(data_dir: Path, certificates: Path, address: str = f"https://{HERE}") -> Broker:
+def connect(data_dir: Path, certificates: Path, more: str = "") -> Broker:
     """A broker over TLS."""
-    return broker.connect(f"{address}?certificates={certificates}", data_dir=data_dir, secret=SECRET)
+    return broker.connect(f"https://{HERE}?certificates={certificates}{more}", data_dir=data_dir, secret=SECRET)
 
 
 def test_any_size_travels_over_tls(publisher: Broker, tmp_path: Path, certificates: Path) -> None:
@@ -62,14 +61,24 @@ def test_any_size_travels_over_tls(publisher: Broker, tmp_path: Path, certificat
         eventually(lambda: publisher.backlog("t", "g") == 0, "all are acked")
 
 
+def test_a_member_is_found_under_the_name_that_it_advertises(publisher: Broker, tmp_path: Path) -> None:
+    """Which is the one in its certificate."""
+    seen = Recorder()
+    with connect(tmp_path, certified(tmp_path / "authority", "localhost"), "&advertise=localhost") as consumer:
+        consumer.subscribe("t", seen, queue="g")
+        assert the_member(publisher).url.startswith("https://localhost:")
+        publisher.publish("t", Message(b"x"))
+        seen.wait_for("x")
+
+
 def test_nothing_travels_in_the_clear(publisher: Broker, certificates: Path) -> None:
     """A member over TLS understands nothing else, and its address says so."""
     publisher.subscribe("t", Recorder(), queue="g")
     member = the_member(publisher)
     assert member.url.startswith("https://")
     with pytest.raises(requests.ConnectionError):
-        requests.get(member.url.replace("https", "http"), timeout=10)
-    assert requests.get(member.url, timeout=10, verify=str(certificates / "ca.pem")).status_code == 404
+        requests.get(member.url.replace("https", "http"), timeout=60)
+    assert requests.get(member.url, timeout=60, verify=str(certificates / "ca.pem")).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -201,39 +210,6 @@ def test_a_request_in_pieces_is_understood(publisher: Broker, certificates: Path
         while not seen.received:
             line.receive()
     assert seen.texts == ["x"]
-
-
-def test_certificates_are_made_by_one_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It says where they are; keys are for their owner alone; a second run keeps the authority."""
-    folder = tmp_path / "certificates"
-    assert main(["certificates", str(folder), HERE, "emails.example"]) == 0
-    assert capsys.readouterr().out.split() == [str(folder / HERE), str(folder / "emails.example")]
-    for key in (folder / "ca-key.pem", folder / HERE / "key.pem", folder / "emails.example" / "key.pem"):
-        assert key.stat().st_mode & 0o777 == 0o600
-    before = (folder / "ca.pem").read_bytes(), (folder / HERE / "certificate.pem").read_bytes()
-    assert main(["certificates", str(folder), HERE]) == 0
-    assert (folder / "ca.pem").read_bytes() == (folder / HERE / "ca.pem").read_bytes() == before[0]
-    assert (folder / HERE / "certificate.pem").read_bytes() != before[1]
-
-
-@pytest.mark.parametrize(
-    ("name", "spoil", "says"),
-    [
-        ("../x", "", "'../x' is neither a host's name nor an address"),
-        ("", "", "'' is neither"),
-        (HERE, "ca.pem", "cannot make certificates in"),
-        (HERE, "ca-key.pem", "cannot make certificates in"),
-    ],
-)
-def test_certificates_that_cannot_be_made_are_one_line(
-    name: str, spoil: str, says: str, certificates: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """And exit status 2."""
-    if spoil:
-        (tmp_path / "authority" / spoil).write_text("nonsense")
-    assert main(["certificates", str(tmp_path / "authority"), name]) == 2
-    [line] = capsys.readouterr().err.splitlines()
-    assert says in line
 
 
 def the_member(b: Broker) -> Member:
