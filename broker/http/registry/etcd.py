@@ -23,6 +23,7 @@ from etcd3gw.exceptions import Etcd3Exception
 from etcd3gw.lease import Lease
 from requests.adapters import HTTPAdapter
 
+from broker.base import without_password
 from broker.errors import BrokerError
 from broker.http.registry.base import FORGET_SECONDS, MEMBER_SECONDS, Member, Registry
 from broker.http.registry.seal import Seal
@@ -110,17 +111,15 @@ class EtcdRegistry(Registry):
     def _values(self, prefix: str) -> list[tuple[str, bytes]]:
         """Keys and values; those that are known already while etcd is away."""
         try:
-            self._read(prefix)
+            fresh = self._call(lambda: self._fetch(prefix))
         except Away as error:
             log.debug("%s", error)
-        with self._lock:
-            return [(key, value) for key, value in self._known.items() if key.startswith(prefix)]
-
-    def _read(self, prefix: str) -> None:
-        fresh = self._call(lambda: self._fetch(prefix))
+            with self._lock:
+                return [(key, value) for key, value in self._known.items() if key.startswith(prefix)]
         with self._lock:
             others = {key: value for key, value in self._known.items() if not key.startswith(prefix)}
             self._known = others | fresh
+        return list(fresh.items())
 
     def _fetch(self, prefix: str) -> dict[str, bytes]:
         with self._translated():
@@ -164,8 +163,8 @@ def _client(url: str) -> Etcd3Client:
         where = urlsplit(url)
         host, port = where.hostname, where.port or PORT
     except ValueError as error:
-        raise BrokerError(f"REGISTRY={url} is not possible: {error}") from error
-    if not host or where.username or where.path or where.query:
+        raise BrokerError(f"REGISTRY={without_password(url)} is not possible: {error}") from error
+    if not host or where.username or where.path.strip("/") or where.query:
         raise BrokerError("REGISTRY is not possible: etcd://HOST:PORT is all that there can be in the URL of an etcd")
     session = requests.Session()
     session.trust_env = False  # no proxy stands between us and etcd

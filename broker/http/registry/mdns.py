@@ -16,6 +16,7 @@ group is to be forgotten in each folder. And a new subscription is announced thr
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 import time
@@ -40,6 +41,8 @@ from broker.errors import BrokerError
 from broker.http.registry.base import FORGET_SECONDS, MEMBER_SECONDS, Member, Registry
 from broker.http.registry.file import FileRegistry
 from broker.http.registry.seal import Seal
+
+log = logging.getLogger(__name__)
 
 SERVICE = "_http-broker._tcp.local."
 RENEW_SECONDS = 4.0  #: how often each of our members is announced
@@ -106,12 +109,10 @@ class MdnsRegistry(Registry, ServiceListener):
                 self._call(self._zeroconf.async_update_service(entry))
 
     def withdraw(self, member: Member) -> None:
-        self._announced.pop(member.id, None)
         self._forget(member.id)
-        entry = self._zeroconf.registry.async_get_info_name(_name(member).lower())
-        if entry is not None:
+        if self._announced.pop(member.id, None) is not None:
             with _translated():
-                self._zeroconf.unregister_service(entry)
+                self._zeroconf.unregister_service(_entry(member, b""))
 
     def members_of(self, topic: str) -> list[Member]:
         return [heard.member for heard in self._all() if heard.member.topic == topic and heard.within(MEMBER_SECONDS)]
@@ -129,12 +130,12 @@ class MdnsRegistry(Registry, ServiceListener):
 
     def add_service(self, zc: Zeroconf, type_: str, name: str) -> None:
         """Somebody has announced a member, maybe not for the first time."""
-        info = ServiceInfo(type_, name)
-        info.load_from_cache(zc)
-        sealed = b"".join(value or b"" for _, value in sorted(info.properties.items()))
-        member = self._seal.open_member(sealed, name) if sealed else None  # its text may still be on the way
-        if member and member.expires_at > time.time() - CLOCK_SECONDS:
-            self._note(member)
+        try:
+            info = ServiceInfo(type_, name)
+            info.load_from_cache(zc)
+            self._hear(name, b"".join(value or b"" for _, value in sorted(info.properties.items())))
+        except Exception as error:  # noqa: BLE001  # whatever a stranger has made of it, the thread goes on
+            log.warning("the announcement %s is passed over: %s", name, error)
 
     update_service = add_service
 
@@ -143,6 +144,11 @@ class MdnsRegistry(Registry, ServiceListener):
         self._forget(name.removesuffix(f".{SERVICE}"))
 
     # --- who was heard ---------------------------------------------------------------------------------------
+
+    def _hear(self, name: str, sealed: bytes) -> None:
+        member = self._seal.open_member(sealed, name) if sealed else None  # its text may still be on the way
+        if member and member.expires_at > time.time() - CLOCK_SECONDS:
+            self._note(member)
 
     def _note(self, member: Member) -> None:
         """That member lives now, unless this is old news."""

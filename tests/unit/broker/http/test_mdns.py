@@ -122,6 +122,22 @@ def eve_s_ears(eve: MdnsRegistry) -> str:
     return " ".join(eve._zeroconf.cache.names())
 
 
+def test_an_announcement_that_cannot_be_dealt_with_leaves_us_listening(
+    here: MdnsRegistry, there: MdnsRegistry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Here the disk is full for a moment."""
+
+    def refuse(topic: str, group: str) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as full:
+        full.setattr(there._memory, "add_group", refuse)
+        here.renew(ALICE)
+        eventually(lambda: "is passed over: no space left" in caplog.text, "it was tried")
+    here.renew(replace(ALICE, id="bob"))
+    eventually(lambda: "bob" in ids(there), "the next is heard")
+
+
 def test_messages_reach_a_machine_that_shares_nothing_but_the_network(tmp_path: Path) -> None:
     """And wait for its group once that was heard of, in this life or an earlier one."""
     seen = Recorder()

@@ -36,6 +36,8 @@ def test_a_registry_that_strangers_can_write_to_needs_the_secret(url: str) -> No
         ("etcd://host/prefix", "etcd://HOST:PORT is all that there can be"),
         ("etcd://user:hush@host:2379", "etcd://HOST:PORT is all that there can be"),
         ("etcd://host:port", "REGISTRY=etcd://host:port is not possible"),
+        ("etcd://user:hush@host:port", "REGISTRY=etcd://…@host:port is not possible"),
+        ("consul://user:hush@host:2379", "unknown registry 'consul://…@host:2379'; known: file"),
         ("etcd://nobody.invalid", "the registry etcd://nobody.invalid cannot be used"),
     ],
 )
