@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from broker.errors import BrokerError
 from broker.http import wire
 from broker.http.wire import LAST, OK, REJECT, RELEASE, RETRY, Answer, Parcel
 from broker.source import BroadcastSource, Delivery, Source

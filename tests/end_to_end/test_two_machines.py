@@ -14,7 +14,7 @@ import pytest
 from broker.http.certificates import make_certificates
 from tests.end_to_end.processes import Application, run
 from tests.servers.etcd import EtcdServer
-from tests.servers.process import free_port
+from tests.servers.process import reserved_port
 
 USERS, EMAILS = "127.0.0.2", "127.0.0.3"
 SECRET = "known to both machines"
@@ -123,9 +123,10 @@ def test_a_machine_that_is_set_up_wrongly_does_not_start(
 @pytest.mark.parametrize("service", ["user_service", "email_service"])
 def test_an_etcd_that_is_down_stops_the_start(service: str, tmp_path: Path) -> None:
     """Nobody would ever find that machine; once started, it is another matter (`test_etcd.py`)."""
-    url = f"etcd://127.0.0.1:{free_port()}"
-    settings = {"DATA_DIR": str(tmp_path), "PORT": "0", "REGISTRY": url, "BROKER_SECRET": SECRET}
-    _refuses(service, f"the registry {url} cannot be used", settings)
+    with reserved_port() as port:
+        url = f"etcd://127.0.0.1:{port}"
+        settings = {"DATA_DIR": str(tmp_path), "PORT": "0", "REGISTRY": url, "BROKER_SECRET": SECRET}
+        _refuses(service, f"the registry {url} cannot be used", settings)
 
 
 def _refuses(service: str, says: str, settings: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import requests
 from etcd3gw.client import Etcd3Client
 
-from tests.servers.process import ServerProcess, free_port
+from tests.servers.process import ServerProcess
 
 
 class EtcdServer(ServerProcess):
@@ -19,7 +19,7 @@ class EtcdServer(ServerProcess):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.url = f"etcd://127.0.0.1:{self.port}"
-        self._peer_port = free_port()
+        self._peer_port = self.reserve_port()
 
     def command(self) -> list[str]:
         mine, peers = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self._peer_port}"

@@ -17,7 +17,7 @@ from broker.base import Broker
 from broker.http.registry import FileRegistry, Member
 from broker.message import Message
 from broker.testing import Recorder, eventually
-from tests.servers.process import free_port
+from tests.servers.process import reserved_port
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def test_an_entry_whose_address_does_not_answer_costs_no_attempt(
 ) -> None:
     """What was meant for it goes to a member that is there."""
     registry = FileRegistry(tmp_path / "broker" / "registry")
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, ExitStack() as waiting:
-        port = deaf.getsockname()[1] if case == "nobody answers there" else free_port()
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, reserved_port() as free, ExitStack() as waiting:
+        port = deaf.getsockname()[1] if case == "nobody answers there" else free
         waiting.enter_context(socket.create_connection(deaf.getsockname()))  # its queue is full: it hears of no other
         registry.add_group("t", "g")
         registry.renew(Member("gone", "t", "g", f"http://127.0.0.1:{port}", 10, 4, lease_seconds=30))

@@ -14,7 +14,7 @@ import pytest
 import broker
 from broker.http.registry import FileRegistry, Member, open_registry
 from broker.http.registry.seal import MAX_WARNINGS, MEMBER, Seal
-from tests.servers.process import free_port
+from tests.servers.process import reserved_port
 from tests.servers.stranger import stranger
 
 ALICE = Member("a" * 32, "users 学院君", "g", "http://127.0.0.1:1", prefetch=10, requests=4, lease_seconds=30.0)
@@ -51,8 +51,9 @@ def test_a_url_that_cannot_work_is_refused(url: str, says: str) -> None:
 
 def test_an_etcd_that_is_not_there_is_refused_at_once(caplog: pytest.LogCaptureFixture) -> None:
     """And nothing else is said of it."""
-    with pytest.raises(broker.BrokerError, match=r"the registry etcd://127\.0\.0\.1:\d+ cannot be used: .*refused"):
-        broker.new("http", registry=f"etcd://127.0.0.1:{free_port()}", secret="x")
+    refusal = r"the registry etcd://127\.0\.0\.1:\d+ cannot be used: .*refused"
+    with reserved_port() as port, pytest.raises(broker.BrokerError, match=refusal):
+        broker.new("http", registry=f"etcd://127.0.0.1:{port}", secret="x")
     assert caplog.text == ""
 
 
