@@ -77,7 +77,11 @@ class TlsChannel(HTTPChannel):
         self._turn = threading.Lock()
         sock.setblocking(False)
         self._secure = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-        super().__init__(server, self._secure, *rest, **named)
+        try:
+            super().__init__(server, self._secure, *rest, **named)
+        except OSError:
+            self._secure.close()
+            raise
 
     def handle_read(self) -> None:
         """What has arrived, if that is a whole record; the end of the connection, if it is no TLS."""
