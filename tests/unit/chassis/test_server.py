@@ -23,14 +23,18 @@ NEVER = 3600  #: seconds; a test that waited so long would be ended as one that 
 
 
 class SlowApp:
-    """`GET /slow` answers when told to; everything else at once."""
+    """`GET /slow` answers when told to, `/metrics` unless told not to, everything else at once."""
 
     def __init__(self) -> None:
         self.started = threading.Event()
         self.go_on = threading.Event()
+        self.scraped = threading.Event()
+        self.measured = threading.Event()
+        self.measured.set()
         self.wsgi = Flask("slow")
         self.wsgi.add_url_rule("/slow", view_func=self.slow)
-        for number, path in enumerate(("/", "/health/live", "/health/ready", "/metrics")):
+        self.wsgi.add_url_rule("/metrics", view_func=self.metrics)
+        for number, path in enumerate(("/", "/health/live", "/health/ready")):
             self.wsgi.add_url_rule(path, view_func=lambda: "quick", endpoint=f"quick-{number}")
         self.wsgi.add_url_rule("/length", view_func=lambda: str(len(request.data)), endpoint="length", methods=["POST"])
 
@@ -40,6 +44,12 @@ class SlowApp:
         self.go_on.wait(60)
         return "slow" * 100_000
 
+    def metrics(self) -> str:
+        """Another view."""
+        self.scraped.set()
+        self.measured.wait(NEVER)
+        return "metrics"
+
 
 @pytest.fixture
 def app() -> Iterator[SlowApp]:
@@ -47,6 +57,7 @@ def app() -> Iterator[SlowApp]:
     slow_app = SlowApp()
     yield slow_app
     slow_app.go_on.set()
+    slow_app.measured.set()
 
 
 @contextmanager
@@ -93,24 +104,24 @@ def test_a_stop_answers_what_runs_and_meanwhile_takes_no_more_and_is_not_ready(a
         assert refuses(server)
 
 
-def test_probes_without_end_hold_up_no_stop(app: SlowApp) -> None:
-    """Only what ran when it began is waited for: no deadline is waited for."""
-    enough = threading.Event()
-
-    def probe(server: Server) -> None:
-        with requests.Session() as keeps_alive:
-            while not enough.is_set():
-                try:
-                    keeps_alive.get(f"{server.url}/health/ready", timeout=60)
-                except requests.ConnectionError:
-                    enough.set()
-
-    with ThreadPoolExecutor(8) as threads:
-        with serve(app, drain_seconds=NEVER) as server:
-            probes = [threads.submit(probe, server) for _ in range(8)]
-            assert status(server, "/health/ready") == 200
-        for each in probes:
-            each.result(timeout=60)
+def test_what_begins_after_the_stop_is_not_waited_for(app: SlowApp) -> None:
+    """Probes and scrapes without end would otherwise hold it up."""
+    app.measured.clear()
+    with ThreadPoolExecutor(3) as threads, Server(app.wsgi, "127.0.0.1", 0, drain=Drain(NEVER)) as server:
+        taking = ExitStack()
+        taking.enter_context(server.taking_requests())
+        running = threads.submit(requests.get, f"{server.url}/slow", timeout=60)
+        assert app.started.wait(60)
+        stopping = threads.submit(taking.close)
+        eventually(lambda: status(server, "/health/ready") == 503, "it is not ready")
+        scraping = threads.submit(requests.get, f"{server.url}/metrics", timeout=60)
+        assert app.scraped.wait(60)
+        app.go_on.set()
+        stopping.result(timeout=60)
+        assert running.result(timeout=60).ok
+        assert not scraping.done()
+        app.measured.set()
+        assert scraping.result(timeout=60).ok
 
 
 def test_it_takes_no_requests_before_it_is_told_to(app: SlowApp) -> None:
