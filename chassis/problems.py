@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Sequence
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import TypedDict
 
 from flask import Flask, Response, request
@@ -19,6 +20,15 @@ from chassis.errors import DatabaseError
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+
+#: an API that is not meant to be shown, framed, guessed at or kept by caches
+SECURITY_HEADERS = MappingProxyType(
+    {
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+        "Cache-Control": "no-store",
+    }
+)
 
 
 class FieldError(TypedDict):
@@ -91,8 +101,6 @@ def _unexpected(error: Exception) -> Response:
 
 
 def _add_security_headers(response: Response) -> Response:
-    """An API that is not meant to be shown, framed, guessed at or kept by caches."""
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-    response.headers.setdefault("Cache-Control", "no-store")
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
     return response

@@ -6,7 +6,8 @@
         ...                                             # no new requests are taken, those that ran are answered
     # here: nobody listens
 
-waitress reads a request wholly before a thread of the app sees it, so slow or half-sent ones hold up nobody.
+waitress reads a request wholly before a thread of the app sees it, so slow or half-sent ones hold up nobody; when there
+are too many of them, or they take too long, `channel.py` hangs up.
 It cannot stop gracefully by itself: `Server._answer_what_runs` does that with its loop.
 """
 
@@ -17,18 +18,17 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from waitress import wasyncore
-from waitress.channel import HTTPChannel
 from waitress.server import create_server
-from waitress.task import ErrorTask, WSGITask
 
+from chassis.channel import Channel, hang_up_on_the_slow
 from chassis.drain import Drain
 from chassis.errors import ServerError
 from chassis.gate import Gate
-from chassis.problems import MEDIA_TYPE, document
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 THREADS = 8  #: requests answered at a time
-IDLE_SECONDS = 30  #: a connection that sends nothing for so long is closed
+IDLE_SECONDS = 30  #: a connection on which no whole request comes for so long is closed
 CLEANUP_SECONDS = 10  #: how often those are looked for
 CONNECTIONS = 500  #: open at a time; the usual limit of open files is 1,024
 LOOK_SECONDS = 0.01  #: how often a stop looks whether what runs is answered
@@ -82,7 +82,7 @@ class Server:
         finally:
             self._gate.is_open = False
             running = self._busy()
-            while any(_is_busy(channel) for channel in running) and self._drain.remaining():
+            while any(channel.is_busy for channel in running) and self._drain.remaining():
                 threading.Event().wait(LOOK_SECONDS)
 
     def _run(self) -> None:
@@ -106,8 +106,8 @@ class Server:
             self._turn(timeout_seconds=0.1)
         return running
 
-    def _busy(self) -> list[Any]:
-        return [channel for channel in list(self._waitress.active_channels.values()) if _is_busy(channel)]
+    def _busy(self) -> list[Channel]:
+        return [channel for channel in list(self._waitress.active_channels.values()) if channel.is_busy]
 
     def _close_idle(self) -> int:
         running = self._busy()
@@ -130,40 +130,9 @@ def _waitress(gate: Gate, listening: socket.socket, sockets: dict[int, Any], thr
         max_request_body_size=MAX_BODY_BYTES,
         asyncore_use_poll=True,
     )
-    server.channel_class = _Channel
+    server.channel_class = Channel
+    server.maintenance = partial(hang_up_on_the_slow, server)
     return server
-
-
-def _is_busy(channel: Any) -> bool:
-    """A request is being answered, or its answer is not sent yet. One that is half received is not."""
-    return bool(channel.requests or channel.total_outbufs_len)
-
-
-class _Refusal(ErrorTask):
-    """What waitress refuses by itself (malformed, too large, …), as a problem like any other."""
-
-    def execute(self) -> None:
-        error = self.request.error  # type: ignore[attr-defined]  # the stubs take the request for its error
-        body = document(error.code, error.body)
-        self.status = f"{error.code} {error.reason}"
-        self.response_headers = [("Content-Type", MEDIA_TYPE)]
-        self.content_length = len(body)
-        self.set_close_on_finish()
-        self.write(body)
-
-
-class _Answer(WSGITask):
-    """An answer of the app. While the gate is shut it is the last on its connection: the next may go elsewhere."""
-
-    def build_response_header(self) -> bytes:
-        if not self.channel.server.gate.is_open:  # type: ignore[attr-defined]  # `Server` puts it there
-            self.set_close_on_finish()
-        return super().build_response_header()
-
-
-class _Channel(HTTPChannel):
-    task_class = _Answer
-    error_task_class = _Refusal
 
 
 def _listen(host: str, port: int) -> socket.socket:

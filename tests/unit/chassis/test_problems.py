@@ -69,6 +69,14 @@ def test_a_wrong_method_says_which_are_right(client: FlaskClient) -> None:
     assert "GET" in response.headers["Allow"]
 
 
+@pytest.mark.parametrize("path", ["/health/live", "/problem", "/bug", "/database", "/nowhere"])
+def test_every_answer_says_that_it_is_not_to_be_kept_or_guessed_at(client: FlaskClient, path: str) -> None:
+    """The good ones, the bad ones, and those to nobody."""
+    headers = client.get(path).headers
+    assert (headers["X-Content-Type-Options"], headers["Cache-Control"]) == ("nosniff", "no-store")
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+
+
 def test_alive_is_not_yet_ready(client: FlaskClient) -> None:
     """A process that waits for its database must not be killed, nor be sent requests."""
     assert client.get("/health/live").status_code == 200

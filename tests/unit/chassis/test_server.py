@@ -186,10 +186,11 @@ def test_a_busy_port_is_refused_in_one_line(app: SlowApp) -> None:
     ],
 )
 def test_what_no_view_sees_is_refused_as_a_problem_too(app: SlowApp, sent: bytes, status: int) -> None:
-    """Clients read one shape of error, whoever refuses them."""
+    """Clients read one shape of error, with the same headers, whoever refuses them."""
     with serve(app) as server, socket.create_connection(address(server), timeout=60) as connection:
         connection.sendall(sent)
         head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
     assert f" {status} ".encode() in head.splitlines()[0]
-    assert b"application/problem+json" in head
+    for header in (b"Content-Type: application/problem+json", b"X-Content-Type-Options: nosniff"):
+        assert header in head
     assert json.loads(body)["status"] == status

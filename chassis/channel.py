@@ -1,0 +1,91 @@
+"""One client's connection: waitress's channel, with an end to its patience and room for one more.
+
+waitress itself closes a connection on which nothing comes. Here these are closed, too:
+
+- one on which no request came wholly in `IDLE_SECONDS`, however often a byte of it did ("slowloris");
+- one that has taken nothing of its answer for as long: a thread may wait to write more of it;
+- when there are too many, the one that has waited longest for its client: so a health probe always gets in.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import suppress
+from typing import Any
+
+from waitress.channel import HTTPChannel
+from waitress.task import ErrorTask, WSGITask
+
+from chassis.problems import MEDIA_TYPE, SECURITY_HEADERS, document
+
+ROOM = 10  #: connections that are kept free; at its limit, waitress would take no more
+
+
+class Refusal(ErrorTask):
+    """What waitress refuses by itself (malformed, too large, …), as a problem like any other."""
+
+    def execute(self) -> None:
+        error = self.request.error  # type: ignore[attr-defined]  # the stubs take the request for its error
+        body = document(error.code, error.body)
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers = [("Content-Type", MEDIA_TYPE), *SECURITY_HEADERS.items()]
+        self.content_length = len(body)
+        self.set_close_on_finish()
+        self.write(body)
+
+
+class Answer(WSGITask):
+    """An answer of the app. While the gate is shut it is the last on its connection: the next may go elsewhere."""
+
+    def build_response_header(self) -> bytes:
+        if not self.channel.server.gate.is_open:  # type: ignore[attr-defined]  # `Server` puts it there
+            self.set_close_on_finish()
+        return super().build_response_header()
+
+
+class Channel(HTTPChannel):
+    """`service` is called by threads of the app, all else by the thread of waitress's loop."""
+
+    task_class = Answer
+    error_task_class = Refusal
+
+    def __init__(self, server: Any, *args: Any, **options: Any) -> None:
+        self.waiting_since = time.time()  #: for a whole request
+        others = list(server.active_channels.values())
+        super().__init__(server, *args, **options)
+        if len(others) >= self.adj.connection_limit - ROOM:
+            _make_room(others)
+
+    @property
+    def is_busy(self) -> bool:
+        """A request is being answered, or its answer is not sent yet. One that is half received is not."""
+        return bool(self.requests or self.total_outbufs_len)
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether its client keeps us waiting: for a whole request, or with an answer of which it takes nothing."""
+        long_ago = time.time() - self.adj.channel_timeout
+        if not self.is_busy:
+            return self.waiting_since < long_ago
+        with self.outbuf_lock:  # not between putting an answer there and sending what the network takes of it
+            return bool(self.total_outbufs_len) and self.last_activity < long_ago
+
+    def service(self) -> None:
+        """Answer one request."""
+        super().service()
+        self.waiting_since = time.time()
+
+
+def hang_up_on_the_slow(server: Any, _: float) -> None:
+    """Called by waitress now and then."""
+    for channel in server.active_channels.values():
+        if channel.is_slow:
+            with suppress(OSError):  # its client was quicker
+                channel.socket.shutdown(socket.SHUT_RDWR)  # to be closed by the loop, which is looking at them all
+
+
+def _make_room(channels: list[Channel]) -> None:
+    waiting = [channel for channel in channels if not channel.is_busy]
+    if waiting:
+        min(waiting, key=lambda channel: channel.waiting_since).handle_close()
