@@ -7,21 +7,24 @@
     python -m broker promises
     python -m broker certificates DIR NAME…
 
-Which broker: `--broker`, else `BROKER`, else `http`. Exit status 0; 1 when there is no such dead letter; 2 with one
-line on standard error when something is wrong.
+Which broker: `--broker`, else `BROKER`, else `http`; not `memory`, which no other process can reach. The http broker is
+looked for in `DATA_DIR`. Exit status 0; 1 when there is no such dead letter or group, 2 when something is wrong, each
+with one line on standard error.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import logging
+import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import broker
-from broker.base import Broker, DeadLetter, Group
+from broker.console import NotThere, named, reach, shown, shown_body, those
+from broker.dead import dead_discard, dead_list, dead_replay, dead_show
 from broker.errors import BrokerError
 from broker.message import Event, Message
 from broker.plugins import BUILT_IN, find
@@ -33,10 +36,16 @@ Command = Callable[[argparse.Namespace], int]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit status."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names are in any script, whatever the locale says
     options = _parser().parse_args(arguments)
     command: Command = options.command
     try:
         return command(options)
+    except NotThere as absence:
+        print(f"broker: {absence}", file=sys.stderr)
+        return 1
     except BrokerError as error:
         print(f"broker: {error}", file=sys.stderr)
         return 2
@@ -47,9 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def publish(options: argparse.Namespace) -> int:
     """Publish one message and say its id."""
     header = dict(pair.partition("=")[::2] for pair in options.header)
-    body = sys.stdin.buffer.read() if options.body == "-" else options.body.encode()
+    body = sys.stdin.buffer.read() if options.body == "-" else os.fsencode(options.body)
     message = Message(body, header)
-    with _connect(options) as b:
+    with reach(options) as b:
         b.publish(options.topic, message, mandatory=options.mandatory)
     print(message.id)
     return 0
@@ -62,14 +71,14 @@ def subscribe(options: argparse.Namespace) -> int:
 
     def show(event: Event) -> None:
         nonlocal left
-        print(f"{event.message.id}  attempt {event.attempt}  {_text(event.message.body)}", flush=True)
+        print(f"{shown(event.message.id)}  attempt {event.attempt}  {shown_body(event.message.body)}", flush=True)
         left -= 1
         if left == 0:
             subscribed.wait()
             subscription.stop()  # now, so that the next message goes back untouched
             enough.set()
 
-    with _connect(options) as b:
+    with reach(options) as b:
         subscription = b.subscribe(options.topic, show, queue=options.queue)
         subscribed.set()
         print(f"subscribed to {options.topic}; Ctrl-C ends it", file=sys.stderr, flush=True)
@@ -77,63 +86,20 @@ def subscribe(options: argparse.Namespace) -> int:
     return 0
 
 
-def dead_list(options: argparse.Namespace) -> int:
-    """One line for each dead letter, oldest first in each group."""
-    with _connect(options, observer=True) as b:
-        for group, letter in _letters(b, options):
-            print(
-                f"{letter.message.id}  {group.topic} → {group.queue}  {letter.failed_at:%Y-%m-%d %H:%M:%S} UTC"
-                f"  attempts {letter.attempts}  {letter.reason}"
-            )
-    return 0
-
-
-def dead_show(options: argparse.Namespace) -> int:
-    """Everything about one dead letter."""
-    with _connect(options, observer=True) as b:
-        found = [(group, letter) for group, letter in _letters(b, options) if letter.message.id == options.id]
-    for group, letter in found:
-        print(f"topic         {group.topic}\ngroup         {group.queue}\nreason        {letter.reason}")
-        print(f"attempts      {letter.attempts}\npublished at  {letter.published_at:%Y-%m-%d %H:%M:%S.%f} UTC")
-        print(f"given up at   {letter.failed_at:%Y-%m-%d %H:%M:%S.%f} UTC")
-        for name, value in sorted(letter.message.header.items()):
-            print(f"header        {name}: {value}")
-        print(f"body          {_text(letter.message.body)}")
-    return _found(len(found), options.id)
-
-
-def dead_replay(options: argparse.Namespace) -> int:
-    """Deliver dead letters again, each to its group alone."""
-    with _connect(options) as b:
-        chosen = {
-            (g, letter.message.id) for g, letter in _letters(b, options) if options.id in (None, letter.message.id)
-        }
-        replayed = sum(group.replay(message_id) for group, message_id in chosen)
-    print(f"replayed {replayed}")
-    return _found(replayed, options.id)
-
-
-def dead_discard(options: argparse.Namespace) -> int:
-    """Remove one dead letter for good; the reason goes to the log."""
-    with _connect(options) as b:
-        groups = {group for group, letter in _letters(b, options) if letter.message.id == options.id}
-        discarded = sum(group.discard(options.id) for group in groups)
-    if discarded:
-        logging.getLogger("broker").warning("discarded dead letter %s: %s", options.id, options.reason)
-    return _found(discarded, options.id)
-
-
 def groups_list(options: argparse.Namespace) -> int:
     """Each group, with what waits for it and its dead letters."""
-    with _connect(options, observer=True) as b:
+    with reach(options, observer=True) as b:
         for group in b.groups():
-            print(f"{group.topic} → {group.queue}  backlog {group.backlog()}  dead {len(group.dead_letters())}")
+            print(f"{named(group)}  backlog {group.backlog()}  dead {len(group.dead_letters())}")
     return 0
 
 
 def groups_forget(options: argparse.Namespace) -> int:
-    """End a group; what waits for it is dropped."""
-    with _connect(options) as b:
+    """End a group; what waits for it is dropped, and so are its dead letters."""
+    with reach(options) as b:
+        there = b.groups()
+        if (options.topic, options.queue) not in [(group.topic, group.queue) for group in there]:
+            raise NotThere(f"no group {shown(f'{options.topic} → {options.queue}')}; {those(there)}")
         b.group(options.topic, options.queue).forget()
     return 0
 
@@ -166,32 +132,10 @@ def certificates(options: argparse.Namespace) -> int:
     return 0
 
 
-def _connect(options: argparse.Namespace, *, observer: bool = False) -> Broker:
-    chosen = broker.new(options.broker, observer=observer)
-    if not chosen.promises.many_processes:
-        print(f"note: the {chosen.name} broker lives in one process, and this command is another", file=sys.stderr)
-    return chosen
-
-
-def _letters(b: Broker, options: argparse.Namespace) -> Iterator[tuple[Group, DeadLetter]]:
-    for group in b.groups():
-        if options.topic in (None, group.topic) and options.queue in (None, group.queue):
-            for letter in group.dead_letters():
-                yield group, letter
-
-
-def _found(count: int, wanted: str | None) -> int:
-    if count == 0 and wanted is not None:
-        print(f"broker: no dead letter {wanted}; see `python -m broker dead list`", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _text(body: bytes) -> str:
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        return repr(body)
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("say why")
+    return text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -238,12 +182,14 @@ def _add_dead(dead: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         command.add_argument("--queue", help="of this group only")
         if name == "replay":
             which = command.add_mutually_exclusive_group(required=True)
-            which.add_argument("id", nargs="?")
+            which.add_argument("id", nargs="?", help="as `list` shows it")
             which.add_argument("--all", action="store_true")
-        elif name != "list":
+        elif name == "list":
+            command.set_defaults(id=None)
+        else:
             command.add_argument("id")
         if name == "discard":
-            command.add_argument("--reason", required=True, help="why; it goes to the log")
+            command.add_argument("--reason", required=True, type=_reason, help="why; it is part of what is printed")
 
 
 def _add(

@@ -114,8 +114,8 @@ class Group(ABC):
         """The dead letters, oldest first."""
 
     @abstractmethod
-    def replay(self, message_id: str) -> int:
-        """Deliver a dead letter again, to this group alone, from attempt 1; how many there were of that id."""
+    def replay(self, *message_ids: str) -> int:
+        """Deliver dead letters again, to this group alone, from attempt 1; how many there were of those ids."""
 
     @abstractmethod
     def discard(self, message_id: str) -> int:

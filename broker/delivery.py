@@ -246,6 +246,7 @@ class Subscription:
             return
         if self.options.queue is None:
             return self._pass_over(delivery, reason)
+        reason = reason.encode(errors="replace").decode()  # an exception may quote what is no Unicode
         try:
             self._source.bury(delivery, reason)
         except BrokerError as error:

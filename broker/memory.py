@@ -207,11 +207,11 @@ class Queue:
             self.dead.append(DeadLetter(entry.message, reason, entry.attempt, published_at, datetime.now(UTC)))
             self._flying.discard(entry)
 
-    def take_dead(self, message_id: str) -> list[DeadLetter]:
-        """Remove and return the dead letters of that id."""
+    def take_dead(self, *message_ids: str) -> list[DeadLetter]:
+        """Remove and return the dead letters of those ids."""
         with self.changed:
-            taken = [dead for dead in self.dead if dead.message.id == message_id]
-            self.dead = [dead for dead in self.dead if dead.message.id != message_id]
+            taken = [dead for dead in self.dead if dead.message.id in message_ids]
+            self.dead = [dead for dead in self.dead if dead.message.id not in message_ids]
         return taken
 
     def __len__(self) -> int:
@@ -316,8 +316,8 @@ class MemoryGroup(Group):
     def dead_letters(self) -> list[DeadLetter]:
         return list(self._queue.dead)
 
-    def replay(self, message_id: str) -> int:
-        letters = self._queue.take_dead(message_id)
+    def replay(self, *message_ids: str) -> int:
+        letters = self._queue.take_dead(*message_ids)
         self._queue.put(letter.message.with_header(**{GROUP: self.queue}) for letter in letters)
         return len(letters)
 

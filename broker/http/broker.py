@@ -219,8 +219,8 @@ class HttpGroup(Group):
     def dead_letters(self) -> list[DeadLetter]:
         return self._spool.dead_letters(self.topic, self.queue)
 
-    def replay(self, message_id: str) -> int:
-        replayed = self._spool.replay(self.topic, self.queue, message_id)
+    def replay(self, *message_ids: str) -> int:
+        replayed = sum(self._spool.replay(self.topic, self.queue, message_id) for message_id in message_ids)
         self._pump.wake([(self.topic, self.queue)])
         return replayed
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Container
 
 from broker.base import DeadLetter, Group
 from broker.kafka.cluster import Cluster
@@ -115,19 +115,19 @@ class KafkaGroup(Group):
     def dead_letters(self) -> list[DeadLetter]:
         return [letter for _, letter in self._dead.letters()]
 
-    def replay(self, message_id: str) -> int:
-        found = self._find(message_id)
+    def replay(self, *message_ids: str) -> int:
+        found = self._find(message_ids)
         for key, letter in found:
             message = letter.message.with_header(**{GROUP: self.queue})
             record = encode_message(message, message.header.get(PARTITION_KEY, message.id))
             sending = self._cluster.send(topic_name(self.topic), [record])
             if sending.failed:
-                raise self._cluster.errors.saying(f"{message_id} is not replayed: {sending.cause}")
+                raise self._cluster.errors.saying(f"{message.id} is not replayed: {sending.cause}")
             self._dead.remove(key)
         return len(found)
 
     def discard(self, message_id: str) -> int:
-        found = self._find(message_id)
+        found = self._find({message_id})
         for key, _ in found:
             self._dead.remove(key)
         return len(found)
@@ -137,8 +137,8 @@ class KafkaGroup(Group):
         for key, _ in self._dead.letters():
             self._dead.remove(key)
 
-    def _find(self, message_id: str) -> Sequence[tuple[bytes, DeadLetter]]:
-        return [(key, letter) for key, letter in self._dead.letters() if letter.message.id == message_id]
+    def _find(self, message_ids: Container[str]) -> list[tuple[bytes, DeadLetter]]:
+        return [(key, letter) for key, letter in self._dead.letters() if letter.message.id in message_ids]
 
 
 def _numbered(name: Name, times: int) -> str:

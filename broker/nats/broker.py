@@ -25,7 +25,7 @@ later. A member that was cut off for longer than its lease may still ack what an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -121,8 +121,8 @@ class NatsGroup(Group):
     def dead_letters(self) -> list[DeadLetter]:
         return [wire.decoded_dead(letter) for letter in self._connection.call(self._letters())]
 
-    def replay(self, message_id: str) -> int:
-        return self._connection.call(self._replay(message_id))
+    def replay(self, *message_ids: str) -> int:
+        return self._connection.call(self._replay(message_ids))
 
     def discard(self, message_id: str) -> int:
         return self._connection.call(self._discard(message_id))
@@ -153,11 +153,11 @@ class NatsGroup(Group):
             after = letter.seq or 0
         return letters
 
-    async def _of_id(self, message_id: str) -> list[RawStreamMsg]:
-        return [letter for letter in await self._letters() if wire.decoded_dead(letter).message.id == message_id]
+    async def _of(self, message_ids: Container[str]) -> list[RawStreamMsg]:
+        return [letter for letter in await self._letters() if wire.decoded_dead(letter).message.id in message_ids]
 
-    async def _replay(self, message_id: str) -> int:
-        letters = await self._of_id(message_id)
+    async def _replay(self, message_ids: Container[str]) -> int:
+        letters = await self._of(message_ids)
         for letter in letters:
             body, headers = wire.encoded(wire.decoded_dead(letter).message.with_header(**{GROUP: self.queue}))
             headers[wire.MESSAGE_ID] = f"replay/{letter.seq}/{letter.time}"  # or it would be taken for a duplicate
@@ -166,7 +166,7 @@ class NatsGroup(Group):
         return len(letters)
 
     async def _discard(self, message_id: str) -> int:
-        letters = await self._of_id(message_id)
+        letters = await self._of({message_id})
         for letter in letters:
             await self._remove(letter)
         return len(letters)

@@ -105,9 +105,9 @@ class RabbitMQGroup(Group):
     def dead_letters(self) -> list[DeadLetter]:
         return [_dead_letter(parcel) for parcel in self._dead.read()]
 
-    def replay(self, message_id: str) -> int:
+    def replay(self, *message_ids: str) -> int:
         def deliver(parcel: wire.Parcel) -> bool:
-            if parcel.message.id != message_id:
+            if parcel.message.id not in message_ids:
                 return False
             message = parcel.message.with_header(**{GROUP: self.queue})
             self._link.put(self._queue, wire.publish(message), message.body)

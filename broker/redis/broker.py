@@ -132,12 +132,12 @@ class RedisGroup(Group):
     def dead_letters(self) -> list[DeadLetter]:
         return [letter for _, letter in self._dead()]
 
-    def replay(self, message_id: str) -> int:
+    def replay(self, *message_ids: str) -> int:
         keys = [self._keys.stream, self._keys.dead]
         return sum(
             self._server.run(REPLAY, keys, dead_id, *to_fields(letter.message.with_header(**{GROUP: self.queue})))
             for dead_id, letter in self._dead()
-            if letter.message.id == message_id
+            if letter.message.id in message_ids
         )
 
     def discard(self, message_id: str) -> int:

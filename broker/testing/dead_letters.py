@@ -59,6 +59,21 @@ class DeadLetters(Case):
         assert [(letter.reason, letter.attempts) for letter in letters()] == [("no such type", 1)]
 
     @pytest.mark.promise(7)
+    def test_a_reason_may_be_any_text(self, b: Broker, topic: str) -> None:
+        """Long, in any script, and even what is no Unicode: an exception may quote what came from outside."""
+
+        def behave(event: Event) -> None:
+            raise Reject("学院君\x1b\n" + "x" * 100_000 if event.message.body == b"long" else "half \ud800")
+
+        b.subscribe(topic, behave, queue="g", max_attempts=1)
+        b.publish(topic, *texts("long", "half"))
+        letters = b.group(topic, "g").dead_letters
+        eventually(lambda: len(letters()) == 2, "there are two dead letters")
+        reasons = {letter.message.body: letter.reason for letter in letters()}
+        assert reasons[b"long"].startswith("学院君\x1b\nxxx")
+        assert reasons[b"half"] == "half ?"
+
+    @pytest.mark.promise(7)
     def test_a_replay_reaches_its_group_alone_and_keeps_the_id(
         self, b: Broker, topic: str, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -90,6 +105,28 @@ class DeadLetters(Case):
         for other in (beside, everyone):
             other.wait(1)
         only_this_arrives(b, topic, beside, everyone, before=1)
+
+    @pytest.mark.promise(7)
+    def test_several_are_replayed_together(self, b: Broker, topic: str) -> None:
+        """Those that are named, and no other."""
+        mended = threading.Event()
+
+        def behave(event: Event) -> None:
+            if not mended.is_set():
+                raise Reject("not mended")
+
+        seen = Recorder(behave)
+        b.subscribe(topic, seen, queue="g")
+        first, second, third = texts("1", "2", "3")
+        b.publish(topic, first, second, third)
+        group = b.group(topic, "g")
+        eventually(lambda: len(group.dead_letters()) == 3, "there are three dead letters")
+        mended.set()
+        assert group.replay(first.id, third.id, "nobody") == 2
+        seen.wait(5)
+        eventually(lambda: b.backlog(topic, "g") == 0, "the replays are acked")
+        assert sorted(seen.texts[3:]) == ["1", "3"]
+        assert [letter.message.id for letter in group.dead_letters()] == [second.id]
 
     @pytest.mark.promise(7)
     def test_a_message_for_one_group_reaches_no_other(self, b: Broker, topic: str) -> None:
