@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 from broker.errors import BrokerError, MessageTooLarge
 
@@ -70,6 +72,22 @@ class Event:
     def ack(self) -> None:
         """Say that the message is done with. Needed only with `auto_ack=False`; from any thread; twice is fine."""
         self._ack()
+
+
+def read_header(text: str | bytes) -> dict[str, str]:
+    """The header in a JSON object; `ValueError` when it is none, as another program may have written it."""
+    try:
+        return as_header(json.loads(text))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def as_header(header: Any) -> dict[str, str]:
+    """The same, if it is a header; else `ValueError`."""
+    if not isinstance(header, dict) or not all(isinstance(value, str) for value in header.values()):
+        raise ValueError("not an object of texts")
+    "".join([*header, *header.values()]).encode()  # half a character is a `UnicodeError`, and that a `ValueError`
+    return dict(header)
 
 
 def check(message: Message) -> None:

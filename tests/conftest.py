@@ -6,12 +6,18 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.servers import mariadb as servers
 from tests.servers.etcd import EtcdServer
 
 pytest_plugins = ["broker.testing.plugin"]
+
+# The same inputs in every run, however slow the machine, and no database of examples left behind.
+# Others: make test ARGS="--hypothesis-profile=default".
+hypothesis.settings.register_profile("ours", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("ours")
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from typing import Any
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from broker.errors import BrokerError
-from broker.message import Message
+from broker.message import Message, as_header
 
 PATH = "/deliver"
 SIGNATURE_HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
@@ -31,6 +31,8 @@ BROADCAST = "\0"  #: a broadcast subscription is the only member of a group call
 
 OK, RETRY, REJECT, RELEASE, LAST = "ok", "retry", "reject", "release", "last"  #: results of an answer line
 RESULTS = frozenset({OK, RETRY, REJECT, RELEASE, LAST})
+
+NONSENSE = (ValueError, KeyError, TypeError, OverflowError, RecursionError)  #: what reading it may end in
 
 
 class Forged(Exception):
@@ -119,14 +121,15 @@ def decode_request(body: bytes) -> Request:
     """From JSON; `Malformed` when it is not a request."""
     try:
         fields = json.loads(body)
-        return Request(fields["member"], fields["topic"], fields["group"], [_parcel(m) for m in fields["messages"]])
-    except (ValueError, KeyError, TypeError) as error:
+        parcels = [_parcel(message) for message in fields["messages"]]
+        return Request(str(fields["member"]), str(fields["topic"]), fields["group"], parcels)
+    except NONSENSE as error:
         raise Malformed(f"not a delivery: {error!r}") from error
 
 
 def _parcel(fields: dict[str, Any]) -> Parcel:
-    message = Message(base64.b64decode(fields["body"], validate=True), fields["header"])
-    return Parcel(fields["seq"], message, fields["attempt"], fields["last_started"])
+    message = Message(base64.b64decode(fields["body"], validate=True), as_header(fields["header"]))
+    return Parcel(int(fields["seq"]), message, int(fields["attempt"]), bool(fields["last_started"]))
 
 
 def encode_answers(answers: Iterable[Answer]) -> bytes:
@@ -142,7 +145,7 @@ def decode_answers(lines: Iterable[bytes]) -> list[Answer]:
     """The answers among the lines; empty lines are only a sign of life."""
     try:
         return [_answer(json.loads(line)) for line in lines if line]
-    except (ValueError, TypeError, KeyError) as error:
+    except NONSENSE as error:
         raise Malformed(f"not an answer: {error!r}") from error
 
 

@@ -97,7 +97,12 @@ def _name(name: str) -> str:
 
 def _header(headers: Mapping[str, str] | None) -> dict[str, str]:
     theirs = {name: value for name, value in (headers or {}).items() if not name.startswith(RESERVED)}
-    return {"" if name == "%" else unquote(name): unquote(value) for name, value in theirs.items()}
+    return {"" if name == "%" else unquote(_text(name)): unquote(_text(value)) for name, value in theirs.items()}
+
+
+def _text(raw: str) -> str:
+    """The client library keeps bytes that are no UTF-8 as half characters, which nobody could send on."""
+    return raw.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def encoded_dead(delivery: Delivery[Msg], reason: str) -> Letter:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pika import BasicProperties  # type: ignore[import-untyped]  # pika has no types
 
-from broker.message import ID, Message
+from broker.message import ID, Message, read_header
 
 HEADER = "broker-header"
 ATTEMPTS = "broker-attempts"  #: how many attempts there were on earlier copies
@@ -23,6 +23,7 @@ REASON = "broker-reason"
 FAILED_AT = "broker-failed-at"
 RETURNED = "x-delivery-count"  #: set by the server: how often it was delivered before, from this queue
 
+MAX_NUMBER = 2**33  #: more is no number of ours: neither of attempts nor of seconds since 1970
 MAX_EXPIRATION = 2**32 - 1  #: milliseconds, RabbitMQ's highest
 MAX_REASON = 4000  #: letters; all headers together have to fit into one frame of 128 KiB
 PERSISTENT = 2
@@ -84,15 +85,15 @@ def receive(properties: BasicProperties, body: bytes, *, redelivered: bool = Fal
 
 def _header(headers: dict[str, Any], message_id: str | None) -> dict[str, str]:
     try:
-        ours = json.loads(headers[HEADER])
-        return {str(name): str(value) for name, value in ours.items()}
-    except (KeyError, ValueError, TypeError, AttributeError):
+        return read_header(headers[HEADER])
+    except (KeyError, ValueError, TypeError):
         theirs = {name: str(value) for name, value in headers.items()}
         return theirs | ({ID: message_id} if message_id and ID not in theirs else {})
 
 
 def _number(value: Any, otherwise: float) -> float:
     try:
-        return float(value)
-    except (TypeError, ValueError):
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
         return otherwise
+    return number if 0 <= number <= MAX_NUMBER else otherwise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from broker.message import ID, Message
+from broker.message import ID, Message, read_header
 from broker.names import encode
 
 GROUPS = "broker:groups"
@@ -37,8 +37,8 @@ def to_message(entry_id: bytes, flat: list[bytes]) -> Message:
     """The message of an entry. One that another program has added without a header is known by the entry's id."""
     fields = pairs(flat)
     try:
-        header = dict(json.loads(fields[b"header"].decode()))
-    except (KeyError, ValueError, TypeError):
+        header = read_header(fields[b"header"])
+    except (KeyError, ValueError):
         header = {}
     return Message(fields.get(b"body", b""), {ID: entry_id.decode(), **header})
 
