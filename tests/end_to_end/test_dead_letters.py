@@ -42,7 +42,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def emails(url: str, tmp_path: Path) -> Iterator[Service]:
     """An email service on that broker, not started yet, that dies whenever it is about to send."""
-    service = Service("email_service", tmp_path, BROKER=url, **DEADLY)
+    service = Service("email_service", tmp_path)
+    service.set(BROKER=url, **DEADLY)
     yield service
     service.close()
 

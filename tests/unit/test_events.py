@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,10 @@ from events import (
 CONTRACTS = Path(__file__).parents[2] / "contracts"
 WHEN = datetime(2026, 1, 31, 8, 15, 30, 123456, tzinfo=UTC)
 
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.emails() | st.datetimes().map(str),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 users = st.builds(
     UserRegistered,
@@ -167,6 +172,19 @@ def test_no_message_raises_anything_but_an_event_error(body: bytes, header: dict
     for headers in ({**message().header, **header}, message().header):
         with pytest.raises(EventError):
             UserRegistered.from_message(Message(body, headers))
+
+
+@given(
+    st.dictionaries(st.sampled_from([*json.loads(message().body), "more"]), anything),
+    st.dictionaries(st.text() | st.sampled_from(sorted(message().header)), st.text()),
+)
+def test_what_is_nearly_an_event_is_one_or_is_refused(fields: dict[str, object], header: dict[str, str]) -> None:
+    """Fields of every kind, headers of every name: an event that can be published again, or an `EventError`."""
+    body = json.dumps({**json.loads(message().body), **fields}).encode()
+    for headers in ({**message().header, **header}, message().header):
+        with suppress(EventError):
+            event = UserRegistered.from_message(Message(body, headers))
+            assert UserRegistered.from_message(event.to_message()) == event
 
 
 def test_a_user_without_a_time_zone_is_not_published() -> None:

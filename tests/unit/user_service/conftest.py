@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from flask import Flask
+from prometheus_client import CollectorRegistry
 
 import broker
 from broker import Event, Message
 from chassis.database import Database
+from chassis.metrics import new_registry
 from events import USER_REGISTERED
+from user_service.app import create_app
 from user_service.delivery import ThroughOutbox
+from user_service.metrics import Metrics, OutboxCollector
 from user_service.outbox import Outbox
 from user_service.registration import Registration
 from user_service.tables import SCHEMA_NAME, SCHEMA_VERSION, Base
@@ -45,6 +50,20 @@ def replicas_database(database: Database, database_url: str) -> Iterator[Databas
 def registration(database: Database) -> Registration:
     """Registers into the database and its outbox; there is no relay."""
     return Registration(database, ThroughOutbox(wake=lambda: None), BCRYPT_COST)
+
+
+@pytest.fixture
+def registry(database: Database) -> CollectorRegistry:
+    """What the service counts."""
+    registry = new_registry()
+    registry.register(OutboxCollector(database))
+    return registry
+
+
+@pytest.fixture
+def app(database: Database, registration: Registration, registry: CollectorRegistry) -> Flask:
+    """The app."""
+    return create_app(database, registration, Metrics(registry), registry)
 
 
 @pytest.fixture

@@ -12,36 +12,18 @@ from flask import Flask
 from openapi_core import Config, OpenAPI
 from openapi_core.contrib.werkzeug import WerkzeugOpenAPIResponse
 from openapi_core.testing import MockRequest
-from prometheus_client import CollectorRegistry
 from werkzeug.test import TestResponse
 
 from chassis import problems
 from chassis.database import Database
-from chassis.metrics import new_registry
 from tests.servers.mariadb import on_each_database
-from user_service.app import CONTRACT, create_app
-from user_service.metrics import Metrics, OutboxCollector
-from user_service.registration import Registration
+from user_service.app import CONTRACT
 
 ALICE = {"name": "学院君", "email": "alice@example.com", "password": "geheim-geheim"}
 
 URL = "http://127.0.0.1:8000"
 
 Api = Callable[..., TestResponse]  # method, path, body, content type
-
-
-@pytest.fixture
-def registry(database: Database) -> CollectorRegistry:
-    """What the service counts."""
-    registry = new_registry()
-    registry.register(OutboxCollector(database))
-    return registry
-
-
-@pytest.fixture
-def app(database: Database, registration: Registration, registry: CollectorRegistry) -> Flask:
-    """The app."""
-    return create_app(database, registration, Metrics(registry), registry)
 
 
 @pytest.fixture(scope="module")
