@@ -18,8 +18,8 @@ import pytest
 
 from tests.end_to_end.processes import ROOT, Application, environment
 
-EXAMPLES = 25  #: of each operation and phase
-TAKEN = 5  #: users that are registered at the least
+EXAMPLES = 15  #: of each operation and phase
+TAKEN = 3  #: users that are registered at the least
 RUN_SECONDS = 200
 
 
