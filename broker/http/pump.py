@@ -275,10 +275,10 @@ def _of(group: str, members: Iterable[Member]) -> list[Member]:
 
 
 def _shares(parcels: list[Parcel], rooms: list[tuple[Member, int]]) -> Iterator[tuple[Member, list[Parcel]]]:
-    """Each member's part: as equal as their rooms allow, each in order."""
+    """Each member's part: as equal as their rooms allow, each in order; the odd one to who has most room."""
     rooms = sorted(rooms, key=lambda entry: entry[1])
     for n, (member, room) in enumerate(rooms):
-        fair = -(-len(parcels) // (len(rooms) - n))
+        fair = len(parcels) // (len(rooms) - n)
         share, parcels = parcels[: min(room, fair)], parcels[min(room, fair) :]
         if share:
             yield member, share

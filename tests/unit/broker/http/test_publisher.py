@@ -74,6 +74,24 @@ def test_a_group_is_found_by_a_publisher_that_was_never_up_with_it(tmp_path: Pat
         assert publisher.backlog("t", "g") == 1
 
 
+def test_the_next_message_goes_to_the_member_with_less_to_do(b: Broker) -> None:
+    """It does not wait behind a long handler while another member is idle."""
+    seen, done = Recorder(), threading.Event()
+
+    def long(event: broker.Event) -> None:
+        seen(event)
+        done.wait()
+
+    for _ in range(2):
+        b.subscribe("t", long, queue="g")
+    try:
+        for n in range(2):
+            b.publish("t", Message(f"{n}".encode()))
+            seen.wait(n + 1)
+    finally:
+        done.set()
+
+
 def test_a_spool_that_was_busy_does_not_stop_delivery(tmp_path: Path) -> None:
     """What waited is delivered afterwards without another publish."""
     with broker.connect("http", data_dir=tmp_path, publish_timeout_seconds=5) as b:
