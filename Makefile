@@ -9,12 +9,15 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; 
                       $$p -c '$(NEW)' 2>/dev/null && { echo $$p; break; }; done)
 ARGS   ?=
 
-.PHONY: help setup demo test matrix registries chaos soak check lint format table lock
+COMPILE = uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+              --generate-hashes --no-annotate --no-emit-index-url --quiet
+
+.PHONY: help setup demo up down logs test test-compose matrix registries chaos soak check lint format table lock
 
 help:  ## list the targets (this is the default)
 	@echo 'make TARGET [ARGS="…"]'
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'For example: make demo ARGS="--broker memory", make test ARGS="-k outbox"'
 
@@ -23,8 +26,21 @@ setup: $(STAMP)  ## make .venv from requirements.lock (done by itself where it i
 demo: $(STAMP)  ## run the whole application on this machine and watch events travel
 	@$(BIN)/python demo.py $(ARGS)
 
-test: $(STAMP)  ## run every test
+up:  ## the same in containers, with MySQL, a real broker and a mailbox: BROKER=nats (needs Docker)
+	@docker compose up --build --wait --remove-orphans $(ARGS)
+	@docker compose ps --format 'table {{.Service}}\t{{.Status}}\t{{.Ports}}'
+
+down:  ## stop the containers; ARGS=-v forgets their data, too (of the BROKER that is named)
+	@docker compose down --remove-orphans $(ARGS)
+
+logs:  ## follow what every container says
+	@docker compose logs --follow $(ARGS)
+
+test: $(STAMP)  ## run every test that needs no containers
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-compose: $(STAMP)  ## run the containers for real with each broker whose image is here or can be pulled (needs Docker)
+	@$(BIN)/python -m pytest -n0 -m compose tests/compose $(ARGS)
 
 matrix: $(STAMP)  ## crash at every point × every broker × both databases (some minutes)
 	@$(BIN)/python -m pytest -m "matrix or not matrix" tests/chaos/test_crashes.py $(ARGS)
@@ -54,9 +70,9 @@ format: $(STAMP)  ## format the code, and repair what ruff can repair
 table: $(STAMP)  ## write the table of promises into the README anew
 	@$(BIN)/python -m broker promises --into README.md
 
-lock:  ## write requirements.lock anew from pyproject.toml (needs uv)
-	@uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
-	    --generate-hashes --no-annotate --no-emit-index-url --quiet --output-file requirements.lock
+lock:  ## write requirements.lock anew from pyproject.toml, and what of it the image needs (needs uv)
+	@$(COMPILE) --group dev --output-file requirements.lock
+	@$(COMPILE) --constraint requirements.lock --output-file requirements-run.lock
 
 # --- the environment ---------------------------------------------------------------------------------------
 
