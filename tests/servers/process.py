@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 import pytest
 
@@ -42,6 +42,13 @@ def reserved_port() -> Iterator[int]:
         yield port
 
 
+def missing(what: str) -> NoReturn:
+    """Skip this test, saying what it lacks; with REQUIRE_SERVERS=1 it fails instead."""
+    if os.environ.get("REQUIRE_SERVERS") == "1":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
 class ServerProcess(ABC):
     """One server. As a context manager it is started, and in the end killed, with everything it started."""
 
@@ -53,10 +60,7 @@ class ServerProcess(ABC):
         self._process: subprocess.Popen[bytes] | None = None
         self._reservations = ExitStack()
         if shutil.which(self.program, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin") is None:
-            missing = f"{self.program} is not installed; try: apt-get install {self.package}"
-            if os.environ.get("REQUIRE_SERVERS") == "1":
-                pytest.fail(missing)
-            pytest.skip(missing)
+            missing(f"{self.program} is not installed; try: apt-get install {self.package}")
         self.port = self.reserve_port()
 
     def reserve_port(self) -> int:
