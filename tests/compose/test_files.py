@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "docker-compose.yml", *sorted((ROOT / "compose").glob("*.yml"))]
 DOCKERFILE = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text("utf-8"))  # one line an instruction
 APPLICATION = yaml.safe_load((ROOT / "compose" / "application.yml").read_text("utf-8"))
-BROKERS = sorted(set(BUILT_IN) - {"memory"})  # which lives in one process
+BROKERS = sorted({*BUILT_IN, "http-etcd"} - {"memory"})  # which lives in one process
+WIRED = ("user-service", "email-service", "ledger")
 OURS = "event-driven-users:local"
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 SECRET = re.compile(r"(?i)(?<!EMPTY_)(?:password|secret|token|identified by)[\"':= ]+(\w+)|://[^/\s]*:(\w+)@")
@@ -50,12 +51,12 @@ def test_each_broker_of_more_than_one_process_has_a_file() -> None:
 
 @pytest.mark.parametrize("broker", BROKERS)
 def test_each_broker_is_wired_to_both_services_and_the_ledger(broker: str) -> None:
-    """By a URL of its scheme, once its server is healthy, if it has one."""
+    """By a URL of its scheme, once the servers in that file are healthy, if there are any."""
     file = yaml.safe_load((ROOT / "compose" / f"{broker}.yml").read_text("utf-8"))["services"]
-    after = {"broker": {"condition": "service_healthy"}} if "broker" in file else None
-    for name in ("user-service", "email-service", "ledger"):
-        assert file[name]["environment"]["BROKER"].startswith(f"{broker}://")
-        assert file[name].get("depends_on") == after
+    after = {server: {"condition": "service_healthy"} for server in set(file) - set(WIRED)}
+    for name in WIRED:
+        assert file[name]["environment"]["BROKER"].startswith(f"{broker.partition('-')[0]}://")
+        assert file[name].get("depends_on", {}) == after
 
 
 def test_every_image_is_named_with_a_version() -> None:
