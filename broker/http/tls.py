@@ -65,8 +65,9 @@ def _shake_hands(member: ssl.SSLContext, publisher: ssl.SSLContext, name: str) -
 def open_channel(context: ssl.SSLContext, server: Any, sock: socket.socket, *rest: Any, **named: Any) -> None:
     """In place of waitress's own, for each connection that it accepts."""
     try:
+        sock.getpeername()  # raises when it has gone already; to wrap it raises, too, and leaves it open
         TlsChannel(context, server, sock, *rest, **named)
-    except OSError:  # it has gone already; waitress would take an error for one of the listening socket
+    except OSError:  # waitress would take that for an error of the listening socket
         sock.close()
 
 
