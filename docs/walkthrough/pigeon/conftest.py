@@ -1,0 +1,3 @@
+"""With this the run ends with a table of promises."""
+
+pytest_plugins = ["broker.testing.plugin"]
