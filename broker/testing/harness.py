@@ -20,6 +20,8 @@ from broker.errors import BrokerError
 from broker.message import Message
 from broker.testing.recorder import Received, Recorder, surely
 
+DRAIN_SECONDS = 60.0  #: only a handler that never ends takes as long
+
 
 class MemberProcess:
     """A subscription in a process of its own; see `broker/testing/member.py` for what its messages make it do."""
@@ -126,7 +128,7 @@ class Harness(ABC):
 
     def new(self, **options: object) -> Broker:
         """A broker that is not yet connected."""
-        made = broker.new(self.address, **{**self.options(), **options})
+        made = broker.new(self.address, **{"drain_seconds": DRAIN_SECONDS, **self.options(), **options})
         self._brokers.append(made)
         return made
 

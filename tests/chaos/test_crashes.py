@@ -132,7 +132,7 @@ def crash(app: Application, point: str, burst: int = BURST) -> list[NewUser]:
     assert f"this process dies at {point}" in victim.output
     victim.set(DEMO_FAULTS="")
     victim.start()
-    assert all(sign_up(app, people))
+    assert all(sign_up(app, people, patience_seconds=60))
     return people
 
 
@@ -152,11 +152,11 @@ def sign_up_until_it_dies(app: Application, victim: Service, burst: int) -> list
     return people
 
 
-def sign_up(app: Application, people: Sequence[NewUser]) -> list[bool]:
+def sign_up(app: Application, people: Sequence[NewUser], patience_seconds: float = 0) -> list[bool]:
     """All at once; whether each has an answer that confirms it."""
 
     def one(user: NewUser) -> bool:
-        with closing(Services(app.users.url, "", patience_seconds=0)) as services:
+        with closing(Services(app.users.url, "", patience_seconds)) as services:
             try:
                 return bool(services.register(user))
             except NotYet:

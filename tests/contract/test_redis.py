@@ -148,6 +148,7 @@ class TestRedisItself(OnRedis):
         consumer.subscribe(topic, seen, queue="g")
         b.publish(topic, *numbered(3))
         seen.wait(1)
+        eventually(lambda: sum(consumers(harness, topic).values()) == 3, "all are with the member")
         with pytest.raises(broker.DrainTimeout):
             consumer.disconnect()
         finish.set()
