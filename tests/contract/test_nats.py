@@ -152,10 +152,12 @@ class TestNatsItself(OnNats):
         eventually(lambda: published(b, topic, "kept"), "publishing works again")
         assert harness.connect().backlog(topic, "g") == 1
 
-    def test_a_crowd_that_waits_for_another_attempt_holds_up_nobody(self, b: Broker, topic: str) -> None:
+    def test_a_crowd_that_waits_for_another_attempt_holds_up_nobody(
+        self, b: Broker, topic: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """JetStream stops delivering after 1000 unacked messages unless told otherwise. All of them are counted."""
         seen = Recorder(fail_bad)
-        logging.getLogger("broker.report").setLevel(logging.ERROR)
+        caplog.set_level(logging.ERROR, "broker.report")
         b.subscribe(topic, seen, queue="g", retry_delays=(3600,), concurrency=8)
         b.publish(topic, *texts(*["bad"] * 1100), *texts("good"))
         seen.wait_for("good")
