@@ -3,16 +3,18 @@
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PEERS  := $(VENV)/.bench
 UV     := $(shell command -v uv 2>/dev/null)
 NEW    := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; do \
                       $$p -c '$(NEW)' 2>/dev/null && { echo $$p; break; }; done)
 ARGS   ?=
 
-COMPILE = uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 \
               --generate-hashes --no-annotate --no-emit-index-url --quiet
 
-.PHONY: help setup demo up down logs test test-compose matrix registries chaos soak check lint format table lock
+.PHONY: help setup demo up down logs test test-compose matrix registries chaos soak bench bench-quick check lint format \
+        table lock
 
 help:  ## list the targets (this is the default)
 	@echo 'make TARGET [ARGS="…"]'
@@ -55,6 +57,12 @@ chaos: $(STAMP)  ## break everything at random and lose nothing: BROKER= DATABAS
 soak: $(STAMP)  ## register COUNT=20000 people and see that nothing grows
 	@$(BIN)/python -m tests.chaos.soak $(if $(COUNT),--count $(COUNT)) $(ARGS)
 
+bench: $(PEERS)  ## how fast is it, beside raw clients and peers (some minutes; installs those peers once)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: $(PEERS)  ## the same in under a minute: fewer brokers and questions
+	@$(BIN)/python -m benchmarks --quick $(ARGS)
+
 check: lint test  ## everything that must be green before a commit: lint and test
 
 lint: $(STAMP)  ## format, lint, types and import contracts, nothing changed
@@ -70,11 +78,22 @@ format: $(STAMP)  ## format the code, and repair what ruff can repair
 table: $(STAMP)  ## write the table of promises into the README anew
 	@$(BIN)/python -m broker promises --into README.md
 
-lock:  ## write requirements.lock anew from pyproject.toml, and what of it the image needs (needs uv)
-	@$(COMPILE) --group dev --output-file requirements.lock
-	@$(COMPILE) --constraint requirements.lock --output-file requirements-run.lock
+lock:  ## write the locks anew from pyproject.toml: of the tools, of the image, of the benchmarks (needs uv)
+	@$(COMPILE) --all-extras --group dev --output-file requirements.lock
+	@$(COMPILE) --all-extras --constraint requirements.lock --output-file requirements-run.lock
+	@uv pip compile --group bench --constraint requirements.lock --universal --python-version 3.11 \
+	    --generate-hashes --no-annotate --no-emit-index-url --quiet --output-file requirements-bench.lock
 
 # --- the environment ---------------------------------------------------------------------------------------
+
+$(PEERS): $(STAMP) requirements-bench.lock
+	@echo "Installing requirements-bench.lock into $(VENV), once: what the benchmarks measure beside, and their chart"
+ifneq ($(UV),)
+	@$(UV) pip install --quiet --python $(BIN)/python -r requirements-bench.lock
+else
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.lock
+endif
+	@touch $@
 
 $(STAMP): requirements.lock
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none is on the PATH. \
