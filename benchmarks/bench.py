@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
 BROKERS = ("memory", "http", "redis", "nats", "rabbitmq", "kafka")
 DATABASES = ("SQLite", "MariaDB")
+MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,14 @@ class Bench:
         if broker not in self._addresses:
             from tests.servers.brokers import broker_server  # noqa: PLC0415  # it needs every client library
 
-            server = self._running.enter_context(broker_server(broker, self.folder() / "server"))
+            server = self._running.enter_context(broker_server(broker, self._memory() / broker))
             self._addresses[broker] = server.url
         return self._addresses[broker]
+
+    def _memory(self) -> Path:
+        """A new folder in memory, if there is such: what is compared is what the clients cost, not the disk."""
+        where = MEMORY if MEMORY.is_dir() else self._folder
+        return Path(self._running.enter_context(TemporaryDirectory(prefix="bench-", dir=where)))
 
     def database(self, kind: str) -> str:
         """The URL of a new database."""
