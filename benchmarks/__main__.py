@@ -3,8 +3,8 @@
     make bench [ARGS="…"]
     python -m benchmarks [--quick] [--only QUESTION,…] [--brokers NAME,…] [--databases NAME,…] [--into FILE.md]
 
-It says each table as soon as it is measured, and at the end writes a page and a chart into `build/benchmarks/`, or the
-page into a document that has a place for it, and the chart beside that. Exit status 0: everything could be measured,
+After each question it says its table, and writes a page and a chart into `build/benchmarks/`, or the page into a
+document that has a place for it, and the chart beside that. Exit status 0: everything could be measured,
 whatever came out.
 """
 
@@ -50,8 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         TemporaryDirectory(prefix="bench-") as folder,
         Bench(effort, Path(folder), args.brokers, args.databases) as bench,
     ):
-        answers = [_asked(question, bench) for question in args.only]
-    _write(answers, report.page(answers, effort, f"{args.into.stem}.svg"), args.into)
+        answers: list[Answer] = []
+        for question in args.only:
+            answers.append(_asked(question, bench))
+            _write(answers, report.page(answers, effort, f"{args.into.stem}.svg"), args.into)
+    print(f"\nwritten: {args.into}")
     return 0
 
 
@@ -66,10 +69,8 @@ def _write(answers: Sequence[Answer], page: str, into: Path) -> None:
     into.parent.mkdir(parents=True, exist_ok=True)
     document = into.read_text("utf-8") if into.exists() else f"{report.BEGIN}\n{report.END}\n"
     into.write_text(report.with_page(document, page), "utf-8")
-    print(f"\nwritten: {into}")
     if find_spec("matplotlib"):
         draw(answers, into.with_suffix(".svg"))
-        print(f"written: {into.with_suffix('.svg')}")
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
