@@ -5,7 +5,7 @@
 
 After each question it says its table, and writes a page and a chart into `build/benchmarks/`, or the page into a
 document that has a place for it, and the chart beside that. Exit status 0: everything could be measured,
-whatever came out.
+whatever came out; what could not says so on the page.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,12 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             answers.append(_asked(question, bench))
             _write(answers, report.page(answers, effort, f"{args.into.stem}.svg"), args.into)
     print(f"\nwritten: {args.into}")
-    return 0
+    return 0 if all(answer.rows for answer in answers) else 1
 
 
 def _asked(question: str, bench: Bench) -> Answer:
     began = time.monotonic()
-    answer = report.asked(question, bench)
+    try:
+        answer = report.asked(question, bench)
+    except Exception as error:  # noqa: BLE001  # whatever it is, the other questions have their answers
+        traceback.print_exc()
+        answer = report.not_measured(question, error)
     print(f"\n{answer.question}  ({time.monotonic() - began:.0f} s)\n{report.table(answer.rows)}", flush=True)
     return answer
 

@@ -35,6 +35,11 @@ def asked(question: str, bench: Bench) -> Answer:
     return answer
 
 
+def not_measured(question: str, error: Exception) -> Answer:
+    """What stands in its place when it could not be."""
+    return Answer(question, f"**Not measured**: {type(error).__name__}: {error}")
+
+
 def page(answers: Sequence[Answer], effort: Effort, chart: str) -> str:
     """Markdown."""
     return "\n\n".join([_head(effort), f"![ratios]({chart})", _goals(answers), *map(_section, answers)])
@@ -105,7 +110,7 @@ def _goals(answers: Sequence[Answer]) -> str:
 
 
 def _section(answer: Answer) -> str:
-    return f"### {answer.question}\n\n{answer.how}\n\n{table(answer.rows)}"
+    return f"### {answer.question}\n\n{answer.how}\n\n{table(answer.rows) if answer.rows else ''}".rstrip()
 
 
 def table(rows: Sequence[Mapping[str, str]]) -> str:

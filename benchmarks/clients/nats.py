@@ -19,6 +19,7 @@ from benchmarks.clients.client import BATCH, GROUP, LIBRARY, Client, Handler
 from broker import Message
 
 WAIT_SECONDS = 1.0
+PATIENCE_SECONDS = 60.0
 Result = TypeVar("Result")
 
 
@@ -40,7 +41,7 @@ class Library(Client):
 
     def publish_singly(self, topic: str, messages: Iterable[Message]) -> None:
         for message in messages:
-            self._call(self._jetstream.publish(topic, message.body, headers=_headers(message)))
+            self._call(self._jetstream.publish(topic, message.body, PATIENCE_SECONDS, headers=_headers(message)))
 
     def publish_batches(self, topic: str, batches: Iterable[Sequence[Message]]) -> None:
         for batch in batches:
