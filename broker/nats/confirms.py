@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from itertools import count
 
 from nats.aio.client import Client
@@ -42,7 +43,9 @@ class Confirms:
         try:
             for n, (body, headers) in left.items():
                 answers[n] = await self._send(subject, body, headers)
-            await asyncio.gather(*answers.values(), return_exceptions=True)
+            for answer in answers.values():  # most are there when the first is: `gather` would ask to be told of each
+                with suppress(Exception):
+                    await answer
         finally:
             for n, answer in answers.items():
                 if not answer.cancel() and not answer.cancelled() and answer.exception() is None:

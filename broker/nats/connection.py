@@ -144,8 +144,9 @@ class Connection:
 
     async def _connected(self, seconds: float | None = None) -> Confirms:
         try:
-            async with asyncio.timeout(seconds):
-                await self._up.wait()
+            if not self._up.is_set():
+                async with asyncio.timeout(seconds):
+                    await self._up.wait()
         except TimeoutError as error:
             raise ConnectionError(f"no connection: {_text(self._trouble)}") from error
         return self._confirms

@@ -6,8 +6,10 @@ A header's name or value that is not plain ASCII, or that would mean something t
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from nats.aio.msg import Msg
@@ -26,10 +28,12 @@ MESSAGE_ID = "Nats-Msg-Id"
 ATTEMPTS, PUBLISHED, REASON = "Nats-Broker-Attempts", "Nats-Broker-Published", "Nats-Broker-Reason"
 RESERVED = "Nats-"  #: begins what is the server's or ours; no header of a message does, on the wire
 NAME_SAFE, VALUE_SAFE = "!#$&'*+^`|", "!\"#$&'()*+,/:;<=>?@[\\]^`{|}"  #: and letters, digits, `_.-~`
+PLAIN_NAME, PLAIN_VALUE = (re.compile(f"[A-Za-z0-9_.~{re.escape(safe)}-]*") for safe in (NAME_SAFE, VALUE_SAFE))
 
 Letter = tuple[bytes, dict[str, str]]  # body and headers, as they travel
 
 
+@lru_cache
 def topic_stream(topic: str, keep_seconds: float) -> StreamConfig:
     """The stream of a topic."""
     return _stream(TOPIC + token(topic), subject("topic", topic), keep_seconds)
@@ -66,6 +70,7 @@ def token(name: str) -> str:
     return encode(name, LOWER)
 
 
+@lru_cache
 def subject(kind: str, *names: str) -> str:
     """Where messages of a kind are published."""
     return ".".join(["broker", kind, *map(token, names)])
@@ -80,7 +85,7 @@ def key(message: Msg) -> str:
 def encoded(message: Message) -> Letter:
     """As it is published: the server stores one id once, within `DUPLICATES_SECONDS`."""
     message_id = hashlib.sha256(message.id.encode()).hexdigest()
-    headers = {_name(name): quote(value, VALUE_SAFE) for name, value in message.header.items()}
+    headers = {_name(name): _value(value) for name, value in message.header.items()}
     return message.body, {MESSAGE_ID: message_id, **headers}
 
 
@@ -92,7 +97,11 @@ def received(message: Msg) -> Message:
 def _name(name: str) -> str:
     if name.startswith(RESERVED) or name in {"Status", "Description"}:
         return f"%{ord(name[0]):02X}{quote(name[1:], NAME_SAFE)}"
-    return quote(name, NAME_SAFE) or "%"
+    return (name if PLAIN_NAME.fullmatch(name) else quote(name, NAME_SAFE)) or "%"
+
+
+def _value(value: str) -> str:
+    return value if PLAIN_VALUE.fullmatch(value) else quote(value, VALUE_SAFE)  # most are plain, and `quote` is slow
 
 
 def _header(headers: Mapping[str, str] | None) -> dict[str, str]:
