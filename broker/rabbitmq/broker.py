@@ -62,6 +62,7 @@ class RabbitMQBroker(Broker):
     def _open(self) -> None:
         # pika logs each failed connect several times, with its stack; we raise it, or the engine logs it once
         logging.getLogger("pika").setLevel(logging.CRITICAL)
+        self._declared: set[str] = set()  # topics whose exchange was there when we last published
         self._publishing = self._link()
         self._consuming = self._link()
         try:
@@ -77,16 +78,21 @@ class RabbitMQBroker(Broker):
     def _publish(self, topic: str, messages: tuple[Message, ...], mandatory: bool) -> None:
         keep = self.options.retention_seconds
         parcels = [(wire.publish(message, keep), message.body) for message in messages]
-        first = partial(_expect_groups if mandatory else _declare_topic, topic)
+        trusted = not mandatory and topic in self._declared  # to declare it each time would double what is sent
+        first = None if trusted else partial(_expect_groups if mandatory else _declare_topic, topic)
         batch = Batch(layout.topic_exchange(topic), "", parcels, mandatory, first)
         try:
             flight = self._publishing.publish(batch)
         except BrokerError as error:
             raise PublishError(str(error), messages) from error
-        self._judge(flight, topic, messages, mandatory)
-
-    def _judge(self, flight: Flight, topic: str, messages: tuple[Message, ...], mandatory: bool) -> None:
         missing = isinstance(flight.error, Refused) and flight.error.code == NOT_FOUND
+        if trusted and missing:  # somebody has deleted it
+            self._declared.discard(topic)
+            return self._publish(topic, tuple(messages[place] for place in flight.unconfirmed), mandatory)
+        self._judge(flight, topic, messages, mandatory, missing)
+        self._declared.add(topic)
+
+    def _judge(self, flight: Flight, topic: str, messages: tuple[Message, ...], mandatory: bool, missing: bool) -> None:
         if mandatory and (missing or flight.returned):
             places = sorted({*flight.returned, *flight.unconfirmed})
             text = self.describe(f"topic {topic!r} has no group yet")

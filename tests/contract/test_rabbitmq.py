@@ -164,6 +164,19 @@ class TestRabbitMQItself(OnRabbitMQ):
         with pytest.raises(NoSubscriber):
             b.publish(topic, *texts("x"), mandatory=True)
 
+    def test_publishing_goes_on_when_somebody_deletes_the_exchange(self, harness: RabbitMQHarness, topic: str) -> None:
+        """It is declared once, and again when it is missing; what was on its way then is sent again."""
+        b = harness.connect()
+        b.publish(topic, *texts("before"))
+        with harness.channel() as channel:
+            channel.exchange_delete(layout.topic_exchange(topic))
+        b.publish(topic, *texts("while it is missing", "still"))
+        seen = Recorder()
+        b.subscribe(topic, seen, queue="g")
+        b.publish(topic, *texts("after"))
+        seen.wait(1)
+        assert seen.texts == ["after"]
+
     def test_a_queue_with_other_arguments_is_taken_as_it_is(self, harness: RabbitMQHarness, topic: str) -> None:
         """Declaring it with ours would be refused with 406 for ever after."""
         with harness.channel() as channel:
