@@ -27,6 +27,7 @@ QUESTIONS = (
     "publish_one",
     "publish_batch",
     "consume",
+    "processor",
     "latency",
     "memory_broker",
     "http_broker",

@@ -16,7 +16,7 @@ from faststream import AckPolicy, Context
 from benchmarks.clients.client import BATCH, GROUP, Client, Handler
 from broker import Message
 
-Headers = dict[str, str]
+PATIENCE_SECONDS = 60.0  #: on NATS, for a confirm; its own is short for a busy machine
 
 
 class FastStream(Client):
@@ -109,7 +109,7 @@ class Nats:
 
     async def publish(self, topic: str, message: Message) -> None:
         headers = {"Nats-Msg-Id": message.id, **message.header}
-        await self.broker.publish(message.body, topic, headers=headers, stream=topic)
+        await self.broker.publish(message.body, topic, headers=headers, stream=topic, timeout=PATIENCE_SECONDS)
 
     async def publish_batch(self, topic: str, batch: Sequence[Message]) -> None:
         await asyncio.gather(*(self.publish(topic, message) for message in batch))
