@@ -26,7 +26,7 @@ from user_service.outbox import Entry, Outbox
 
 log = logging.getLogger(__name__)
 
-BATCH = 100  #: messages published at a time
+BATCH = 500  #: messages published at a time; each batch costs two commits, which are most of its price
 POLL_SECONDS = 1  #: how often to look without being woken: for what another replica left
 FIRST_BACKOFF_SECONDS = 0.1  #: doubled with each failure
 LAST_BACKOFF_SECONDS = 5
