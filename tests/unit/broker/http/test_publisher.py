@@ -40,9 +40,10 @@ def test_a_backlog_drains_without_another_publish(b: Broker) -> None:
 def test_what_a_dead_publisher_left_is_delivered_by_a_live_one(b: Broker, tmp_path: Path) -> None:
     """Its rows are adopted, also those that were with a member; nobody has to publish."""
     left = Spool(tmp_path / "broker" / "spool.db", "dead", timeout_seconds=5)
+    left.beat()
     left.add("t", ["g"], [Message(b"with a member"), Message(b"waiting")])
     assert len(left.claim("t", "g", 1)) == 1
-    left.close()  # and as it never said that it lives, it counts as dead
+    left.close()  # from now on it counts as dead
     seen = Recorder()
     b.subscribe("t", seen, queue="g")
     seen.wait(2)
