@@ -14,6 +14,10 @@ the channel; what waits in a member behind other handlers counts, so choose `pre
 `backlog` asks the members what they hold, since AMQP tells only what nobody holds. A single server before RabbitMQ 4.0
 that is killed within a second after a quorum queue was made may lose it with all it has, so a group's are all made with
 it: https://github.com/rabbitmq/ra/pull/443
+
+A retry that falls due just while the server starts again may come three minutes late: so long does the server wait
+before it tries to move a message once more. `-rabbit dead_letter_worker_publisher_confirm_timeout 5000`, in its
+`RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS`, makes that five seconds.
 """
 
 from __future__ import annotations
