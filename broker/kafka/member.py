@@ -289,8 +289,7 @@ class KafkaSource(Source[Letter]):
             self._reread()
 
     def _receive(self) -> None:
-        busy = time.monotonic() < self._busy_until
-        first = self._consumer.poll(BUSY_POLL_SECONDS if busy else POLL_SECONDS)
+        first = self._consumer.poll(self._patience())
         if first is None:
             return
         self._busy_until = time.monotonic() + BUSY_SECONDS
@@ -302,6 +301,17 @@ class KafkaSource(Source[Letter]):
                 self._tell(self._cluster.errors.of(error))
         with self._changed:
             self._changed.notify_all()
+
+    def _patience(self) -> float:
+        """How long to wait for the server. Nothing ends a poll early; a wish that may come is waited for here."""
+        busy = time.monotonic() < self._busy_until
+        with self._changed:
+            if any(progress.waits() for progress in self._progress.values()) and not self._wishes:
+                self._changed.wait(POLL_SECONDS)
+                return 0.0
+            if self._wishes:
+                return 0.0
+        return BUSY_POLL_SECONDS if busy else POLL_SECONDS
 
     def _tell(self, trouble: BrokerError) -> None:
         """Let `fetch` raise it."""

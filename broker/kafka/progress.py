@@ -89,6 +89,10 @@ class Progress:
             self._next = letter.offset + 1
         return letter
 
+    def waits(self) -> bool:
+        """Whether there is something to fetch."""
+        return bool(self._ready)
+
     def drop(self) -> None:
         """Nothing of it is fetched any more."""
         self._ready.clear()
