@@ -99,10 +99,10 @@ def check(message: Message) -> None:
             f"message {message.id} has a body of {len(message.body):,} bytes; at most {MAX_BODY_BYTES:,} are carried"
         )
     try:
-        size = sum(len(name.encode()) + len(value.encode()) for name, value in message.header.items())
+        size = len("".join([*message.header, *message.header.values()]).encode())
     except UnicodeEncodeError as error:
         raise BrokerError(f"a header of message {message.id!r} is not valid Unicode: {error.reason}") from error
-    except AttributeError as error:
+    except TypeError as error:
         raise BrokerError(f"a header of message {message.id!r} is not text: {error}") from error
     if size > MAX_HEADER_BYTES:
         raise MessageTooLarge(f"message {message.id} has {size:,} bytes of headers; at most {MAX_HEADER_BYTES:,}")

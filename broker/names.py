@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import string
+from functools import lru_cache
 
 from broker.errors import InvalidName
 
@@ -30,6 +31,7 @@ def checked(name: str, what: str) -> str:
     return name
 
 
+@lru_cache(maxsize=1024)
 def encode(name: str, allowed: frozenset[str] = LETTERS) -> str:
     """The name with every other character written as `_xx` for each of its UTF-8 bytes."""
     return "".join(c if c in allowed else "".join(f"_{byte:02x}" for byte in c.encode()) for c in name)

@@ -75,7 +75,7 @@ class NatsBroker(Broker):
     def _publish(self, topic: str, messages: tuple[Message, ...], mandatory: bool) -> None:  # noqa: ARG002  # replays
         left = {n: wire.encoded(message) for n, message in enumerate(messages)}
         try:
-            self._connection.call(self._connection.send(self._stream(topic), wire.subject("topic", topic), left))
+            self._connection.run(self._connection.send(self._stream(topic), wire.subject("topic", topic), left))
         except BrokerError as error:
             if left:
                 raise PublishError(str(error), tuple(messages[n] for n in left)) from error.__cause__

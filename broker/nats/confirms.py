@@ -39,33 +39,29 @@ class Confirms:
 
     async def publish(self, subject: str, left: dict[int, Letter]) -> None:
         """In order; each is taken out of `left` when it is confirmed. Raises what went wrong with the first."""
-        answers: dict[int, asyncio.Future[None]] = {}
+        numbers: dict[int, str] = {}
         try:
-            for n, (body, headers) in left.items():
-                answers[n] = await self._send(subject, body, headers)
-            for answer in answers.values():  # most are there when the first is: `gather` would ask to be told of each
+            for n, letter in left.items():
+                numbers[n] = number = str(next(self._numbers))
+                self._waiting[number] = asyncio.get_running_loop().create_future()
+                await self._send(subject, letter, number)
+            for number in numbers.values():  # most are there when the first is: `gather` would ask to be told of each
                 with suppress(Exception):
-                    await answer
+                    await self._waiting[number]
         finally:
+            answers = {n: self._waiting.pop(number) for n, number in numbers.items()}
             for n, answer in answers.items():
                 if not answer.cancel() and not answer.cancelled() and answer.exception() is None:
                     del left[n]
         for answer in answers.values():
             answer.result()
 
-    async def _send(self, subject: str, body: bytes, headers: dict[str, str]) -> asyncio.Future[None]:
-        size = len(body) + sum(len(name) + len(value) + 4 for name, value in headers.items()) + 12
+    async def _send(self, subject: str, letter: Letter, number: str) -> None:
+        body, headers = letter
+        size = len(body) + sum(map(len, headers)) + sum(map(len, headers.values())) + 4 * len(headers) + 12
         if size > self.client.max_payload:
             raise MaxPayloadError  # at one that is too large by its headers, the server cuts the connection
-        number = str(next(self._numbers))
-        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
-        answer.add_done_callback(lambda _: self._waiting.pop(number))
-        try:
-            await self.client.publish(subject, body, reply=f"{self._inbox}.{number}", headers=headers)
-        except BaseException:
-            answer.cancel()
-            raise
-        return answer
+        await self.client.publish(subject, body, reply=f"{self._inbox}.{number}", headers=headers)
 
     async def _answered(self, message: Msg) -> None:
         answer = self._waiting.get(message.subject.rpartition(".")[2])
@@ -80,5 +76,7 @@ class Confirms:
 def _refusal(message: Msg) -> Error | None:
     if (message.headers or {}).get("Status") == "503":
         return NoStreamResponseError()
+    if b'"error"' not in message.data:  # parsing each would take longer than sending it
+        return None
     error = json.loads(message.data).get("error")
     return Error(error.get("description")) if error else None

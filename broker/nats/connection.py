@@ -109,6 +109,13 @@ class Connection:
             self.call(self._shut(), CLOSE_SECONDS)
         self._loop.stop()
 
+    def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        """As `call`, for a thread that may ask again at once: it may run the loop itself meanwhile."""
+        try:
+            return self._loop.run(coroutine, self.timeout_seconds)
+        except FOREIGN as error:
+            raise self._error(self._cause(error)) from error
+
     def call(self, coroutine: Coroutine[Any, Any, Result], seconds: float | None = None) -> Result:
         """What the coroutine returns; `BrokerError` when it failed, or took longer than the publish timeout."""
         return self.result(self.submit(coroutine, seconds))
@@ -172,7 +179,8 @@ class Connection:
             await self.ensure(stream)
         for pause_seconds in PAUSES:
             try:
-                return await (await self._connected()).publish(subject, left)
+                confirms = self._confirms if self._up.is_set() else await self._connected()
+                return await confirms.publish(subject, left)
             except NoStreamResponseError:  # deleted
                 if not pause_seconds:
                     raise

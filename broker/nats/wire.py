@@ -94,6 +94,7 @@ def received(message: Msg) -> Message:
     return Message(message.data, {ID: f"{message.metadata.stream}/{key(message)}", **_header(message.headers)})
 
 
+@lru_cache(maxsize=1024)
 def _name(name: str) -> str:
     if name.startswith(RESERVED) or name in {"Status", "Description"}:
         return f"%{ord(name[0]):02X}{quote(name[1:], NAME_SAFE)}"

@@ -68,7 +68,7 @@ class Flight:
 
 
 class Line:
-    """One channel. Its methods are called from any thread; callbacks run on the link's thread."""
+    """One channel. Its methods are called from any thread; callbacks run on the link's loop."""
 
     def __init__(self, link: Link, on_lost: Callable[[], None] | None = None) -> None:
         self.lost: BaseException | None = None
@@ -80,7 +80,7 @@ class Line:
         self._tag = 0
 
     def open(self, connection: SelectConnection, opened: Future[None]) -> None:
-        """Called on the link's thread."""
+        """Called on the link's loop."""
         self._expect(opened)
         self._channel = connection.channel(on_open_callback=lambda _: self._ready(opened))
         self._channel.add_on_close_callback(lambda _, reason: self._end(reason))
@@ -95,7 +95,7 @@ class Line:
             self._expect(answer)
             getattr(self._channel, method)(callback=partial(fulfil, answer), **arguments)
 
-        return self._link.wait(self._link.run(send))
+        return self._link.answer(send)
 
     def get(self, queue: str) -> tuple[int, BasicProperties, bytes] | None:
         """The next message of a queue, with its delivery tag; None when there is none."""
@@ -106,7 +106,7 @@ class Line:
                 queue, lambda _, method, properties, body: fulfil(answer, (method.delivery_tag, properties, body))
             )
 
-        got: tuple[int, BasicProperties, bytes] | None = self._link.wait(self._link.run(send))
+        got: tuple[int, BasicProperties, bytes] | None = self._link.answer(send)
         return got
 
     def do(self, action: Callable[[Any], None]) -> None:
@@ -116,9 +116,8 @@ class Line:
     def publish(self, batch: Batch, deadline: float) -> Flight:
         """Send all of it at once, and wait until each message is confirmed, refused or returned."""
         flight = Flight(len(batch.messages))
-        self._link.run(partial(self._send, flight, batch), flight.landed)
         try:
-            self._link.wait(flight.landed, deadline)
+            self._link.answer(partial(self._send, flight, batch), deadline, flight.landed)
         except BrokerError as error:
             flight.error = error
         return flight
@@ -131,7 +130,7 @@ class Line:
             self._channel.close()
 
         with suppress(BrokerError):  # that it is closed is said as an error, too
-            self._link.wait(self._link.run(send))
+            self._link.answer(send)
 
     def drop(self) -> None:
         """As `close`, without waiting for it."""

@@ -1,6 +1,6 @@
-"""A connection to the server, made when it is used and again when it was lost; pika's own thread is in here.
+"""A connection to the server, made when it is used and again when it was lost; pika's loop is in here.
 
-pika is not thread-safe: whatever touches it is posted to the link's thread. A `Line` is one channel and ends with its
+pika is not thread-safe: whatever touches it is done on the link's loop. A `Line` is one channel and ends with its
 connection.
 """
 
@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -21,10 +22,22 @@ from pika.adapters.select_connection import IOLoop  # type: ignore[import-untype
 from broker.errors import BrokerError
 from broker.rabbitmq.causes import LOCKED, Refused, translated
 from broker.rabbitmq.line import Batch, Flight, Line, fail, fulfil
+from broker.turns import Loop, Turns
 
 log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 0.02  #: pause before a lock is tried again
+
+
+class Late(Exception):
+    """There was no answer in time."""
+
+
+class Connection(SelectConnection):  # type: ignore[misc]  # pika has no types
+    """Sends each message in one piece; pika's own sends its method, its header and its body one by one."""
+
+    def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
+        super()._output_marshaled_frames([b"".join(marshaled_frames)])
 
 
 class Link:
@@ -37,7 +50,10 @@ class Link:
         self._timeout_seconds = timeout_seconds
         self.explain = explain
         self._loop: Any = IOLoop()
-        self._thread = threading.Thread(target=self._run, name="rabbitmq", daemon=True)
+        self._turns = Turns(Loop(self._run, self._stop, self._loop.add_callback_threadsafe), "rabbitmq")
+        self._posted: deque[Callable[[], None]] = deque()
+        self._running = False
+        self._started = False
         self._opening = threading.Lock()
         self._connection: Any = None
         self._closing = threading.Event()
@@ -54,8 +70,10 @@ class Link:
         try:
             if self._closing.is_set():
                 raise self.explain("it was disconnected")
-            if not self._thread.ident:
-                self._thread.start()
+            if not self._started:
+                self._started = True
+                self._loop.activate_poller()
+                self._turns.start()
             if self._connection is None or not self._connection.is_open:
                 self._connect(deadline)
             return self._connection
@@ -65,19 +83,18 @@ class Link:
     def close(self, deadline: float) -> None:
         """End it, and its thread."""
         self._closing.set()
-        if self._thread.ident:
+        if self._started:
             with suppress(BrokerError):
-                self.wait(self.run(self._disconnect), deadline)
-            self.post(self._abort)
-            self.post(lambda: self.post(self._loop.stop))  # an abort takes one more round of the loop
-            self._thread.join()
+                self.answer(self._disconnect, deadline)
+            self.answer(self._let_go)
+            self._turns.end()
         self._loop.close()
 
     def line(self, on_lost: Callable[[], None] | None = None, deadline: float | None = None) -> Line:
         """A channel of its own, to be closed by the caller."""
         connection = self.open(deadline)
         line = Line(self, on_lost)
-        self.wait(self.run(partial(line.open, connection)), deadline)
+        self.answer(partial(line.open, connection), deadline)
         return line
 
     def ask(self, method: str, **arguments: Any) -> Any:
@@ -138,32 +155,29 @@ class Link:
             else:
                 return line
 
-    def run(self, function: Callable[[Future[Any]], None], answer: Future[Any] | None = None) -> Future[Any]:
-        """Call `function(answer)` on the link's thread; whoever fulfils the answer does so there, too."""
+    def answer(
+        self,
+        ask: Callable[[Future[Any]], None],
+        deadline: float | None = None,
+        answer: Future[Any] | None = None,
+    ) -> Any:
+        """Call `ask(answer)` on the link's loop; the answer, or a `BrokerError` that says why there is none."""
         future: Future[Any] = Future() if answer is None else answer
-
-        def call() -> None:
-            try:
-                function(future)
-            except Exception as error:  # noqa: BLE001  # raised to whoever waits for the answer
-                fail(future, error)
-
-        self.post(call)
-        return future
-
-    def post(self, function: Callable[[], None]) -> None:
-        """Call it on the link's thread, soon."""
-        self._loop.add_callback_threadsafe(function)
-
-    def wait(self, answer: Future[Any], deadline: float | None = None) -> Any:
-        """The answer; a `BrokerError` that says why there is none."""
         seconds = self._timeout_seconds if deadline is None else max(0.0, deadline - time.monotonic())
         try:
-            return answer.result(seconds)
+            self._turns.ask(partial(self._ask, ask, future, seconds), future)
+            return future.result()
+        except CancelledError as error:
+            raise self.explain("it was disconnected") from error
+        except Late as error:
+            raise self.explain(f"no answer within {self._timeout_seconds:g} s") from error
         except Exception as error:  # whatever pika raises
-            if not answer.done():
-                raise self.explain(f"no answer within {self._timeout_seconds:g} s") from error
             raise translated(error, self.explain) from error
+
+    def post(self, function: Callable[[], None]) -> None:
+        """Call it on the link's loop, soon, and before whatever the calling thread asks next."""
+        self._posted.append(function)
+        self._loop.add_callback_threadsafe(self._do_posted)
 
     def _deadline(self) -> float:
         return time.monotonic() + self._timeout_seconds
@@ -176,19 +190,42 @@ class Link:
                     return line
         return None
 
-    def _run(self) -> None:
-        while not self._closing.is_set() or self._connection is not None:
-            try:
-                self._loop.start()
-                return
-            except Exception:
-                log.exception("%s", self.explain("pika failed; it goes on"))
+    # --- on the link's loop --------------------------------------------------------------------------------
 
-    # --- on the link's thread --------------------------------------------------------------------------------
+    def _run(self) -> None:
+        self._running = True
+        while self._running:
+            self._safely(self._poll)
+
+    def _stop(self) -> None:
+        self._running = False
+
+    def _do_posted(self) -> None:
+        while self._posted:
+            self._safely(self._posted.popleft())
+
+    def _poll(self) -> None:
+        self._loop.poll()
+        self._loop.process_timeouts()
+
+    def _safely(self, function: Callable[[], None]) -> None:
+        try:
+            function()
+        except Exception:
+            log.exception("%s", self.explain("pika failed; it goes on"))
+
+    def _ask(self, ask: Callable[[Future[Any]], None], answer: Future[Any], seconds: float) -> None:
+        self._do_posted()
+        timer = self._loop.call_later(seconds, lambda: fail(answer, Late()))
+        answer.add_done_callback(lambda _: self._loop.remove_timeout(timer))
+        try:
+            ask(answer)
+        except Exception as error:  # noqa: BLE001  # raised to whoever waits for the answer
+            fail(answer, error)
 
     def _connect(self, deadline: float) -> None:
         def connect(opened: Future[Any]) -> None:
-            self._connection = SelectConnection(
+            self._connection = Connection(
                 self._parameters,
                 on_open_callback=partial(fulfil, opened),
                 on_open_error_callback=lambda _, error: fail(opened, error),
@@ -196,7 +233,7 @@ class Link:
             )
 
         try:
-            self.wait(self.run(connect), deadline)
+            self.answer(connect, deadline)
         except BrokerError:
             self.post(self._abort)
             raise
@@ -207,6 +244,10 @@ class Link:
             return fulfil(closed, None)
         connection.add_on_close_callback(lambda *_: fulfil(closed, None))
         connection.close()
+
+    def _let_go(self, gone: Future[None]) -> None:
+        self._abort()
+        self.post(lambda: fulfil(gone, None))  # an abort takes one more round of the loop
 
     def _abort(self) -> None:
         """Let go of a socket at whose other end nobody answers; pika's own close waits for an answer."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import time
-import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,7 @@ def publish(message: Message, keep_seconds: float | None = None) -> BasicPropert
     header = json.dumps(dict(message.header), ensure_ascii=False)
     return BasicProperties(
         headers={HEADER: header, PUBLISHED_AT: repr(time.time())},
-        message_id=uuid.uuid4().hex,
+        message_id=f"{random.getrandbits(128):032x}",  # no secret
         delivery_mode=PERSISTENT,
         expiration=None if keep_seconds is None else str(min(int(keep_seconds * 1000), MAX_EXPIRATION)),
     )

@@ -1,0 +1,139 @@
+"""A client's event loop, run by its own thread, or by the thread that asks it one thing after another.
+
+A loop that is always on its own thread is woken by each publish, and wakes the publisher in turn: two switches of
+threads, which may take as long as the server's answer. So a thread that asks again at once takes the loop over, and
+runs it until it has its answer, and those of others on the way. When nobody asks for a moment, its own thread goes on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
+from typing import Any
+
+MOMENT_SECONDS = 0.001  #: who asks again within this takes the loop over; so long it is then left to others
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What is asked of a client's loop. `post` is for any thread, the others for the one whose turn it is."""
+
+    run: Callable[[], object]  #: until `stop` is called from within
+    stop: Callable[[], object]  #: let `run` return soon
+    post: Callable[[Callable[[], object]], object]  #: call that from within `run`, soon
+
+
+class Turns:
+    """One thread at a time runs the loop; between `start` and `end` there is always one, but for moments."""
+
+    def __init__(self, loop: Loop, name: str) -> None:
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._taken = False  # somebody runs the loop, or is about to
+        self._own = False  # the own thread does
+        self._waiting: deque[threading.Event] = deque()  # set: it is your turn, or you have your answer
+        self._answered_at = float("-inf")  # when somebody last had an answer, in `time.monotonic()` seconds
+        self._closed = self._ended = False
+        self._thread = threading.Thread(target=self._go_on, name=name, daemon=True)
+
+    def start(self) -> None:
+        """The loop runs from now on."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Refuse to be asked any more; who has asked still gets an answer."""
+        with self._lock:
+            self._closed = True
+
+    def end(self) -> None:
+        """Return when nobody runs the loop any more, nor ever will."""
+        self.close()
+        self._ended = True
+        self._loop.post(self._leave)
+        self._thread.join()
+
+    def ask(self, begin: Callable[[], object], answer: Future[Any]) -> None:
+        """Call `begin`, which raises nothing, on the loop; return when there is an answer.
+
+        `CancelledError` when closed. Not to be called on the loop.
+        """
+        mine = self._begin(begin)
+        if mine or self._await_turn(answer):
+            self._run_until(answer)
+        self._answered_at = time.monotonic()
+
+    def _begin(self, begin: Callable[[], object]) -> bool:
+        """Whether it is the caller's turn."""
+        with self._lock:
+            if self._closed:
+                raise CancelledError("closed")
+            mine, self._taken = not self._taken, True
+            if not mine:
+                self._loop.post(begin)
+                if self._is_busy():
+                    self._loop.post(self._leave)
+        if mine:
+            begin()
+        return mine
+
+    def _await_turn(self, answer: Future[Any]) -> bool:
+        """Whether it is the caller's turn by now; otherwise there is an answer."""
+        called = threading.Event()
+        with self._lock:
+            if not self._taken:
+                self._taken = True
+                return True
+            self._waiting.append(called)
+        answer.add_done_callback(lambda _: called.set())
+        called.wait()
+        with self._lock:
+            if called not in self._waiting:
+                return True
+            self._waiting.remove(called)
+            return False
+
+    def _run_until(self, answer: Future[Any]) -> None:
+        try:
+            answer.add_done_callback(lambda _: self._loop.stop())
+            while not answer.done():
+                self._loop.run()
+        finally:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._taken = False
+
+    def _is_busy(self) -> bool:
+        return time.monotonic() - self._answered_at < MOMENT_SECONDS
+
+    # --- the own thread ------------------------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        while True:
+            if not self._may_run():
+                time.sleep(MOMENT_SECONDS)
+            elif self._ended:
+                return  # the turn stays taken
+            else:
+                self._own = True
+                self._loop.run()
+                self._own = False
+                self._hand_on()
+
+    def _may_run(self) -> bool:
+        with self._lock:
+            free = not (self._taken or self._is_busy())
+            self._taken = self._taken or free
+            return free
+
+    def _leave(self) -> None:
+        if self._own:
+            self._loop.stop()
