@@ -57,7 +57,7 @@ chaos: $(STAMP)  ## break everything at random and lose nothing: BROKER= DATABAS
 soak: $(STAMP)  ## register COUNT=20000 people and see that nothing grows
 	@$(BIN)/python -m tests.chaos.soak $(if $(COUNT),--count $(COUNT)) $(ARGS)
 
-bench: $(PEERS)  ## how fast is it, beside raw clients and peers (some minutes; installs those peers once)
+bench: $(PEERS)  ## how fast is it, beside raw clients and peers (twenty minutes; installs those peers once)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 bench-quick: $(PEERS)  ## the same in under a minute: fewer brokers and questions

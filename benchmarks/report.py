@@ -60,7 +60,8 @@ def _head(effort: Effort) -> str:
         "measured": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; each figure is the median of {effort.rounds} rounds, "
         "each ratio the median of the ratios within a round",
         "machine": f"{_processor()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, "
-        f"{platform.system()} {platform.release()}; load {load:.1f} at the end, the measurement's own included",
+        f"{platform.system()} {platform.release().partition('-')[0]}; "
+        f"load {load:.1f} at the end, the measurement's own included",
         "Python": platform.python_version(),
         "servers": ", ".join([*_found(SERVERS, _server), "Kafka: librdkafka's mock cluster, in memory, no real Kafka"]),
         "packages": ", ".join(_found(PACKAGES, version)),
