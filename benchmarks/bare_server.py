@@ -8,6 +8,7 @@ Both hash at bcrypt's lowest cost. It prints where it listens, and ends when its
 
 from __future__ import annotations
 
+import logging
 import sys
 import uuid
 from datetime import UTC, datetime
@@ -86,6 +87,7 @@ def orm(url: str) -> Flask:
 
 def main() -> None:
     """Serve."""
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # as the services do
     app = orm(sys.argv[2]) if sys.argv[1] == "orm" else handler()
     with Server(app, "127.0.0.1", 0) as server, server.taking_requests():
         print(server.url, flush=True)

@@ -1,8 +1,10 @@
 """Registering a user: the one thing that this service is about.
 
-    is it a repetition? → hash the password → one transaction: user and event → wake the relay
+    hash the password → one transaction: user and event → wake the relay
+                                └─ refused: is it a repetition?
 
 The password is hashed before the transaction begins: that takes a quarter of a second, in which others could not write.
+Nobody looks first whether the address is free: of two that look at once both would find it so. The database decides.
 """
 
 from __future__ import annotations
@@ -53,13 +55,10 @@ class Registration:
 
         The same id with the same content gives the user that is there, so that a client may try again.
         """
-        earlier = self._earlier(new)
-        if earlier:
-            return Registered(earlier, is_new=False)
         user = self._hashed(new)
         try:
             self._store(user)
-        except IntegrityError:  # somebody was quicker: the database decides, whatever we saw before
+        except IntegrityError:  # the id or the address is there already
             earlier = self._earlier(new)
             if not earlier:
                 raise
@@ -70,8 +69,7 @@ class Registration:
         """The user that an earlier registration with this id and content has made."""
         with self.database.reading() as session:
             users = UserRepository(session)
-            # In this order: MySQL shows what is committed between the two, and a user seen once is seen twice.
-            same_email, same_id = users.get_by_email(email_key(new.email)), users.get(new.id)
+            same_id, same_email = users.get(new.id), users.get_by_email(email_key(new.email))
         if same_id and not _is_repetition(same_id, new):
             raise IdTaken("is taken by a registration with another content")
         if same_email and not same_id:

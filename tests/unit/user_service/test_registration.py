@@ -17,12 +17,11 @@ from chassis.database import Database
 from events import USER_REGISTERED, UserRegistered
 from tests.servers.mariadb import on_each_database
 from tests.unit.user_service.conftest import waiting
-from user_service.errors import EmailTaken
 from user_service.outbox import Outbox
 from user_service.registration import Registration
 from user_service.repository import UserRepository
 from user_service.schemas import NewUser
-from user_service.tables import OutboxRow, User
+from user_service.tables import OutboxRow
 
 ALICE = NewUser(id="a-1", name="学院君", email="alice@example.com", password=SecretStr("geheim-geheim"))
 
@@ -88,44 +87,6 @@ def test_a_repetition_publishes_nothing(database: Database, registration: Regist
     assert registration.register(ALICE).is_new
     assert not registration.register(ALICE).is_new
     assert waiting(database) == 1
-
-
-@on_each_database
-def test_the_constraint_decides_when_somebody_was_quicker(database: Database, registration: Registration) -> None:
-    """Both have looked and found the address free; then the other one commits first."""
-    bob = ALICE.model_copy(update={"id": "b-1"})
-
-    class SlowHash(Registration):
-        def _hashed(self, new: NewUser) -> User:
-            registration.register(ALICE)
-            return super()._hashed(new)
-
-    with pytest.raises(EmailTaken):
-        SlowHash(database, registration.delivery, registration.bcrypt_cost).register(bob)
-    assert waiting(database) == 1
-
-
-@on_each_database
-def test_a_repetition_may_look_while_the_first_one_commits(
-    registration: Registration, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whichever it looks for first, id or address: the user is its own, and no other's."""
-    meanwhile = iter([ALICE])
-
-    class Interrupted(UserRepository):
-        def get(self, user_id: str) -> User | None:
-            return self._then(super().get(user_id))
-
-        def get_by_email(self, email_key: str) -> User | None:
-            return self._then(super().get_by_email(email_key))
-
-        def _then(self, found: User | None) -> User | None:
-            for first in meanwhile:
-                registration.register(first)
-            return found
-
-    monkeypatch.setattr("user_service.registration.UserRepository", Interrupted)
-    assert not registration.register(ALICE).is_new
 
 
 def test_the_password_is_kept_as_a_bcrypt_hash_of_the_cost_that_was_set(registration: Registration) -> None:
