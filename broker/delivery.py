@@ -72,6 +72,7 @@ class Subscription:
         self._later_lock = threading.Lock()
         self._order = count()
         self._fetched = threading.Event()  # the fetcher has ended, or is not waited for any more
+        self._handed_back = threading.Event()  # so has, or is, whoever hands back what waited
         self._closed = threading.Event()
         self._fetcher = self._thread(self._fetch, "fetch")
         self._keeper = self._thread(self._keep, "keep")
@@ -93,8 +94,11 @@ class Subscription:
         """Start no other handler and hand back what waits; returns at once."""
         waiting = self._flight.stop()
         if waiting is not None:
-            self._source.interrupt()
-            self._hand_back(waiting)
+            try:
+                self._source.interrupt()
+                self._hand_back(waiting)
+            finally:
+                self._handed_back.set()
 
     def unsubscribe(self, deadline: float | None = None) -> None:
         """End this subscription as promise 11 says; `DrainTimeout` when its handlers ran past the deadline.
@@ -110,6 +114,7 @@ class Subscription:
         if not in_time:
             self._flight.abandon()
             self._fetched.set()
+            self._handed_back.set()
             self._closed.wait(FETCH_SECONDS)
         for thread in (self._fetcher, self._keeper, *(self._workers if in_time else ())):
             thread.join(FETCH_SECONDS)
@@ -280,7 +285,9 @@ class Subscription:
             except Exception:  # an adapter's mistake; nothing ends this loop but the end
                 log.exception("%r goes on", self)
                 self._closed.wait(TROUBLE_SECONDS)
-        self._fetched.wait()  # or what a slow server still sends would count an attempt, instead of being handed back
+        # Whatever is not handed back by then goes back by the closing, its attempt counted.
+        self._fetched.wait()
+        self._handed_back.wait()
         try:
             self._source.close()
         except Exception as error:  # noqa: BLE001  # whatever it is, this subscription has ended

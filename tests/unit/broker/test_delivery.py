@@ -248,6 +248,33 @@ def test_a_handler_that_fails_after_its_drain_was_given_up_changes_nothing(start
     assert source.done == []
 
 
+@dataclass(eq=False)
+class SlowToHandBack(Script):
+    """The handler that runs is done in the middle of a hand-back."""
+
+    finish: threading.Event = field(default_factory=threading.Event)
+    shut: threading.Event = field(default_factory=threading.Event)
+
+    def release(self, deliveries: Sequence[Delivery[int]]) -> None:
+        self.finish.set()
+        self.shut.wait(0.2)  # it must not be
+        super().release(deliveries)
+
+    def close(self) -> None:
+        self.done.append("close")
+        self.shut.set()
+
+
+def test_what_waits_is_handed_back_before_the_source_is_closed(start: Start) -> None:
+    """Closing would hand it back, too, but with its attempt counted."""
+    source = SlowToHandBack(3)
+    subscription = start(source, lambda _: source.finish.wait(60))
+    eventually(lambda: source.largest == 3, "one runs and two wait")
+    subscription.unsubscribe()
+    assert sorted(source.done[:-1]) == ["ack 0", "release 1", "release 2"]
+    assert source.done[-1] == "close"
+
+
 class Mute(Exception):
     """An error that cannot tell what it is."""
 
