@@ -20,6 +20,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error
 from nats.js.api import ConsumerInfo
+from nats.js.errors import NotFoundError
 
 from broker.errors import BrokerError
 from broker.nats.connection import CLOSE_SECONDS, REMOVED_SECONDS, Connection
@@ -106,7 +107,11 @@ class Pull:
         if self._ended or self._generation != self._connection.generation:
             await self.join()
         self._changed.clear()
-        if not self._request or not self._request.owed or self._request.replace_at < _now():
+        request = self._request
+        if request and request.owed and request.replace_at < _now():
+            await self._look()
+            request = None
+        if not request or not request.owed:
             await self._ask(client, limit)
         with suppress(TimeoutError):
             async with asyncio.timeout(min(seconds, self._ask_seconds / 2)):
@@ -123,6 +128,15 @@ class Pull:
         await client.publish(ask_on, json.dumps(what).encode(), reply=request.inbox.subject)
         if old and old is not request:
             self._retire(old)
+
+    async def _look(self) -> None:
+        """Is the consumer there? A request to one that is not is answered by nobody."""
+        jetstream = await self._connection.jetstream()
+        try:
+            await jetstream.consumer_info(self._consumer.stream_name, self._consumer.name)
+        except NotFoundError as error:
+            self._ended = error.description or "no such consumer"
+            raise
 
     async def _new_request(self, client: Client) -> Request:
         request = Request()

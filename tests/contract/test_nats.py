@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from nats.aio.msg import Msg
 
 import broker
 from broker.base import Broker
 from broker.errors import BrokerError, PublishError, Reject
 from broker.message import MAX_BODY_BYTES, MAX_HEADER_BYTES, Event, Message
 from broker.nats import NatsBroker, wire
-from broker.nats.pull import ASK_SECONDS
+from broker.nats.pull import ASK_SECONDS, Pull, Request
 from broker.testing import BrokerContract, Harness, Recorder, eventually, surely
 from broker.testing.case import QUICK, Case, numbered, only_this_arrives, texts
 from tests.contract.in_time import all_raise_in_time, raises_in_time
@@ -246,6 +247,24 @@ class TestNatsItself(OnNats):
         seen.wait(1)
         harness.lose_group(topic, "g")
         proceed.set()
+        b.publish(topic, *texts("y"))
+        seen.wait_for("y")
+
+    def test_a_group_deleted_without_its_member_being_told_is_made_again(
+        self, b: Broker, harness: NatsHarness, topic: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As when its request came too late for that: the server answers none to a consumer that is not there."""
+        came, seen = Pull._came, Recorder()
+
+        async def deaf(pull: Pull, request: Request, message: Msg) -> None:
+            if message.reply:
+                await came(pull, request, message)
+
+        monkeypatch.setattr(Pull, "_came", deaf)
+        b.subscribe(topic, seen, queue="g")
+        b.publish(topic, *texts("x"))
+        seen.wait(1)
+        harness.lose_group(topic, "g")
         b.publish(topic, *texts("y"))
         seen.wait_for("y")
 
