@@ -91,9 +91,10 @@ class Report:
         log.warning("%s: %s: %s", self._name(delivery), what, error, extra=about(delivery))
 
     def _settled(self, delivery: Delivery[Any], outcome: Outcome, reason: str = "") -> None:
-        message, attempt = delivery.message, delivery.attempt
-        settled = Settled(self._topic, self._queue, message, attempt, outcome, reason)
-        _tell(self._on_settled, settled, message, attempt)
+        if self._on_settled is not None:
+            message, attempt = delivery.message, delivery.attempt
+            settled = Settled(self._topic, self._queue, message, attempt, outcome, reason)
+            _tell(self._on_settled, settled, message, attempt)
 
     def _name(self, delivery: Delivery[Any]) -> str:
         return f"{self._topic} {delivery.message.id} for {self._queue or 'everyone'}, attempt {delivery.attempt}"

@@ -8,9 +8,8 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 from pika import BasicProperties  # type: ignore[import-untyped]  # pika has no types
 
@@ -25,8 +24,7 @@ MAX_PREFETCH = 2**16 - 1  #: AMQP's highest
 TAG = "intake"  #: names a consumer; channels do not share them
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
+class Letter(NamedTuple):
     """What a delivery carries: a delivery tag is worth something only on the channel that it came on."""
 
     line: Line
@@ -121,8 +119,9 @@ class Intake:
                 return
             self._held[letter.tag] = None
             if not self._stopped:
+                if not self._arrived:
+                    self._changed.notify()
                 self._arrived.append(letter)
-                self._changed.notify()
                 return
         self.settle([letter], requeue=True)
 

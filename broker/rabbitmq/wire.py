@@ -9,8 +9,7 @@ import hashlib
 import json
 import random
 import time
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pika import BasicProperties  # type: ignore[import-untyped]  # pika has no types
 
@@ -29,8 +28,7 @@ MAX_REASON = 4000  #: letters; all headers together have to fit into one frame o
 PERSISTENT = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
+class Parcel(NamedTuple):
     """A message and what is noted on it."""
 
     message: Message
@@ -70,16 +68,16 @@ def letter(parcel: Parcel, attempts: int, reason: str) -> BasicProperties:
 
 def receive(properties: BasicProperties, body: bytes, *, redelivered: bool = False) -> Parcel:
     """What arrived. Messages of other programs are taken with the headers they have."""
-    headers = properties.headers or {}
+    headers, now = properties.headers or {}, time.time()
     message = Message(body, _header(headers, properties.message_id))
     return Parcel(
         message,
         properties.message_id or hashlib.sha256(body).hexdigest(),
-        _number(headers.get(PUBLISHED_AT), time.time()),
-        int(_number(headers.get(ATTEMPTS), 0)),
-        int(_number(headers.get(RETURNED), 0)) or int(redelivered),
+        _number(headers, PUBLISHED_AT, now),
+        int(_number(headers, ATTEMPTS, 0)),
+        int(_number(headers, RETURNED, 0)) or int(redelivered),
         str(headers.get(REASON, "")),
-        _number(headers.get(FAILED_AT), time.time()),
+        _number(headers, FAILED_AT, now),
     )
 
 
@@ -91,9 +89,9 @@ def _header(headers: dict[str, Any], message_id: str | None) -> dict[str, str]:
         return theirs | ({ID: message_id} if message_id and ID not in theirs else {})
 
 
-def _number(value: Any, otherwise: float) -> float:
+def _number(headers: dict[str, Any], name: str, otherwise: float) -> float:
     try:
-        number = float(value)
+        number = float(headers.get(name, otherwise))
     except (TypeError, ValueError, OverflowError):
         return otherwise
     return number if 0 <= number <= MAX_NUMBER else otherwise

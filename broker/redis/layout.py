@@ -37,7 +37,7 @@ def to_message(entry_id: bytes, flat: list[bytes]) -> Message:
     """The message of an entry. One that another program has added without a header is known by the entry's id."""
     fields = pairs(flat)
     try:
-        header = read_header(fields[b"header"])
+        header = read_header(fields[b"header"].decode())
     except (KeyError, ValueError):
         header = {}
     return Message(fields.get(b"body", b""), {ID: entry_id.decode(), **header})
