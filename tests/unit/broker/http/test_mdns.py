@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -20,9 +21,10 @@ from broker.message import Message
 from broker.testing import Recorder, eventually
 
 LOOPBACK = "mdns://127.0.0.1"
-SECRET = "a secret for tests of mdns"
+RUN = uuid.uuid4().hex[:8]  #: whoever else runs these tests meanwhile is heard, too
+SECRET = f"a secret of {RUN}"
 LONG = "学院君" * 7  #: with another as long, as much as fits into names
-ALICE = Member("alice", LONG, LONG, "https://[fe80::1]:45000", prefetch=10, requests=4, lease_seconds=30.0)
+ALICE = Member(f"alice-{RUN}", LONG, LONG, "https://[fe80::1]:45000", prefetch=10, requests=4, lease_seconds=30.0)
 
 
 def machine(folder: Path, secret: str = SECRET) -> Broker:
@@ -49,9 +51,14 @@ def there(tmp_path: Path) -> Iterator[MdnsRegistry]:
         yield registry
 
 
+def named(name: str) -> Member:
+    """As Alice, but for the name."""
+    return replace(ALICE, id=f"{name}-{RUN}")
+
+
 def ids(registry: MdnsRegistry, topic: str = LONG) -> list[str]:
-    """The members of that topic that it believes alive."""
-    return sorted(member.id for member in registry.members_of(topic))
+    """The members of that topic that it believes alive, without `RUN`."""
+    return sorted(member.id.removesuffix(f"-{RUN}") for member in registry.members_of(topic))
 
 
 def test_a_member_is_heard_elsewhere_and_gone_when_it_leaves(here: MdnsRegistry, there: MdnsRegistry) -> None:
@@ -60,18 +67,18 @@ def test_a_member_is_heard_elsewhere_and_gone_when_it_leaves(here: MdnsRegistry,
     eventually(lambda: ids(there) == ["alice"], "it is heard")
     assert replace(there.members_of(LONG)[0], expires_at=0.0) == ALICE
     here.withdraw(ALICE)
-    eventually(lambda: "alice" not in there._heard, "its goodbye is heard")
+    eventually(lambda: ALICE.id not in there._heard, "its goodbye is heard")
     assert there.groups_of(LONG) == [LONG]
-    assert ids(here) == []
+    eventually(lambda: ids(here) == [], "here, too")
 
 
 def test_who_starts_later_hears_of_all(here: MdnsRegistry, tmp_path: Path) -> None:
     """With its first question; it waits for the others to answer."""
     here.renew(ALICE)
-    here.renew(replace(ALICE, id="listener", group=None))
+    here.renew(replace(named("listener"), group=None))
     with closing(open_registry(tmp_path / "late")) as late:
         assert late.groups() == [(LONG, LONG)]
-        assert late.broadcasts_of(LONG) == ["listener"]
+        assert late.broadcasts_of(LONG) == [f"listener-{RUN}"]
         eventually(lambda: ids(late) == ["alice", "listener"], "both are heard")
 
 
@@ -80,11 +87,11 @@ def test_a_member_that_is_silent_is_not_believed_alive(
 ) -> None:
     """Though its record is in every cache; a listener is still known, as it may be back from a pause."""
     here.renew(ALICE)
-    here.renew(replace(ALICE, id="listener", group=None))
+    here.renew(replace(named("listener"), group=None))
     eventually(lambda: ids(there) == ["alice", "listener"], "they are heard")
     monkeypatch.setattr("broker.http.registry.mdns.MEMBER_SECONDS", -1.0)
     assert ids(there) == []
-    assert there.broadcasts_of(LONG) == ["listener"]
+    assert there.broadcasts_of(LONG) == [f"listener-{RUN}"]
     monkeypatch.setattr("broker.http.registry.mdns.FORGET_SECONDS", 0.0)
     assert there.broadcasts_of(LONG) == []
 
@@ -93,12 +100,12 @@ def test_a_renewal_is_heard(here: MdnsRegistry, there: MdnsRegistry, monkeypatch
     """It is the announcement that says that its member lives; not before it is due."""
     here.renew(ALICE)
     eventually(lambda: ids(there) == ["alice"], "it is heard")
-    first = there._heard["alice"]
+    first = there._heard[ALICE.id]
     here.renew(ALICE)
-    assert here._heard["alice"].member == first.member
+    assert here._heard[ALICE.id].member == first.member
     monkeypatch.setattr("broker.http.registry.mdns.RENEW_SECONDS", 0.0)
     here.renew(ALICE)
-    eventually(lambda: there._heard["alice"].at > first.at, "it is heard again")
+    eventually(lambda: there._heard[ALICE.id].at > first.at, "it is heard again")
 
 
 def test_a_stranger_who_announces_himself_is_not_believed(
@@ -106,13 +113,13 @@ def test_a_stranger_who_announces_himself_is_not_believed(
 ) -> None:
     """Neither he nor his group; and what he copied from us long ago is too old."""
     with closing(open_registry(tmp_path / "eve", "guessed")) as eve:
-        eve.renew(replace(ALICE, id="eve"))
-        eventually(lambda: "eve._http-broker._tcp.local. is passed over" in caplog.text, "he is heard")
-        old = replace(ALICE, id="copied", expires_at=time.time() - 1000)
+        eve.renew(named("eve"))
+        eventually(lambda: f"eve-{RUN}._http-broker._tcp.local. is passed over" in caplog.text, "he is heard")
+        old = replace(named("copied"), expires_at=time.time() - 1000)
         eve._zeroconf.register_service(_entry(old, Seal(SECRET).close_member(old)), cooperating_responders=True)
-        eve._zeroconf.register_service(_entry(replace(ALICE, id="odd"), b""), cooperating_responders=True)
-        here.renew(replace(ALICE, id="bob"))
-        eventually(lambda: "bob" in eve_s_ears(eve), "announcements are heard")
+        eve._zeroconf.register_service(_entry(named("odd"), b""), cooperating_responders=True)
+        here.renew(named("bob"))
+        eventually(lambda: f"bob-{RUN}" in eve_s_ears(eve), "announcements are heard")
         assert ids(here) == ["bob"]
         assert here._memory.groups() == [(LONG, LONG)]
 
@@ -134,7 +141,7 @@ def test_an_announcement_that_cannot_be_dealt_with_leaves_us_listening(
         full.setattr(there._memory, "add_group", refuse)
         here.renew(ALICE)
         eventually(lambda: "is passed over: no space left" in caplog.text, "it was tried")
-    here.renew(replace(ALICE, id="bob"))
+    here.renew(named("bob"))
     eventually(lambda: "bob" in ids(there), "the next is heard")
 
 
