@@ -18,6 +18,8 @@ ID = "ce-id"  #: CloudEvents 1.0, binary mode: one id an event, the same on ever
 PARTITION_KEY = "ce-partitionkey"  #: messages of one publisher with one key keep their order
 GROUP = "broker-group"  #: on a replayed dead letter: the one group it is meant for
 
+_as_json = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` would make an encoder for each message
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -72,6 +74,11 @@ class Event:
     def ack(self) -> None:
         """Say that the message is done with. Needed only with `auto_ack=False`; from any thread; twice is fine."""
         self._ack()
+
+
+def write_header(message: Message) -> str:
+    """Its header as JSON."""
+    return _as_json(dict(message.header))
 
 
 def read_header(text: str) -> dict[str, str]:

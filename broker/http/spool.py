@@ -23,7 +23,7 @@ from typing import Any
 from broker.base import DeadLetter
 from broker.errors import BrokerError
 from broker.http.wire import LAST, OK, REJECT, RELEASE, RETRY, Answer, Parcel
-from broker.message import GROUP, Message
+from broker.message import GROUP, Message, write_header
 
 PUBLISHER_SECONDS = 6.0  #: how long a publisher is believed alive after its last beat
 BATCH_BYTES = 4_000_000  #: a claim stops adding bodies here, so that a request stays small
@@ -83,7 +83,7 @@ class Spool:
         Threads that publish at the same time share one commit: the first to get its turn writes for all.
         """
         now = time.time()
-        encoded = [(m.id, json.dumps(dict(m.header)), m.body) for m in messages]
+        encoded = [(m.id, write_header(m), m.body) for m in messages]
         ticket = _Ticket([(self._publisher, topic, group, "waiting", *row, now) for group in groups for row in encoded])
         self._queue.append(ticket)
         with self._my_turn():

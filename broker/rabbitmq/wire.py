@@ -6,14 +6,13 @@ One header, because AMQP limits names to 255 bytes, and because RabbitMQ acts on
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import time
 from typing import Any, NamedTuple
 
 from pika import BasicProperties  # type: ignore[import-untyped]  # pika has no types
 
-from broker.message import ID, Message, read_header
+from broker.message import ID, Message, read_header, write_header
 
 HEADER = "broker-header"
 ATTEMPTS = "broker-attempts"  #: how many attempts there were on earlier copies
@@ -42,9 +41,8 @@ class Parcel(NamedTuple):
 
 def publish(message: Message, keep_seconds: float | None = None) -> BasicProperties:
     """The properties of a new publication of that message."""
-    header = json.dumps(dict(message.header), ensure_ascii=False)
     return BasicProperties(
-        headers={HEADER: header, PUBLISHED_AT: repr(time.time())},
+        headers={HEADER: write_header(message), PUBLISHED_AT: repr(time.time())},
         message_id=f"{random.getrandbits(128):032x}",  # no secret
         delivery_mode=PERSISTENT,
         expiration=None if keep_seconds is None else str(min(int(keep_seconds * 1000), MAX_EXPIRATION)),

@@ -34,7 +34,7 @@ from broker.message import GROUP, Message
 from broker.names import decode, encode
 from broker.options import SubscribeOptions
 from broker.redis.connections import Server, where
-from broker.redis.layout import GROUPS, Keys, pairs, to_fields, to_message
+from broker.redis.layout import GROUPS, Keys, pairs, stream_of, to_fields, to_message
 from broker.redis.member import RedisBroadcast, RedisSource
 from broker.redis.scripts import BACKLOG, FORGET, REPLAY, TRIM
 from broker.source import Source
@@ -89,7 +89,7 @@ class RedisBroker(Broker):
         self._server.close()
 
     def _publish(self, topic: str, messages: tuple[Message, ...], mandatory: bool) -> None:  # noqa: ARG002  # it replays
-        stream = Keys(topic).stream
+        stream = stream_of(topic)
         answers = self._server.pipeline([("XADD", stream, "*", *to_fields(message)) for message in messages])
         failed = [pair for pair in zip(messages, answers, strict=True) if isinstance(pair[1], Exception)]
         if failed:
@@ -101,7 +101,7 @@ class RedisBroker(Broker):
     def _trim(self, topic: str) -> None:
         keep = int(self.options.retention_seconds * 1000)
         try:
-            self._server.run(TRIM, [Keys(topic).stream, GROUPS], encode(topic), keep)
+            self._server.run(TRIM, [stream_of(topic), GROUPS], encode(topic), keep)
         except BrokerError as error:  # no reason to fail a publish that is confirmed
             log.warning("topic %s was not trimmed: %s", topic, error)
 

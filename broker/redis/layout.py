@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from broker.message import ID, Message, read_header
+from broker.message import ID, Message, read_header, write_header
 from broker.names import encode
 
 GROUPS = "broker:groups"
@@ -17,7 +16,7 @@ class Keys:
     def __init__(self, topic: str, queue: str = "") -> None:
         self.group = encode(queue)
         self.name = f"{encode(topic)} {self.group}"
-        self.stream = f"broker:stream:{encode(topic)}"
+        self.stream = stream_of(topic)
         self.due, self.last, self.dead = (
             f"broker:{kind}:{encode(topic)}:{self.group}" for kind in ("due", "last", "dead")
         )
@@ -28,9 +27,14 @@ class Keys:
         return [self.stream, self.due, self.last]
 
 
+def stream_of(topic: str) -> str:
+    """Where the messages of a topic are."""
+    return f"broker:stream:{encode(topic)}"
+
+
 def to_fields(message: Message) -> tuple[str, str, str, bytes]:
     """The fields of a message's entry."""
-    return "header", json.dumps(dict(message.header), ensure_ascii=False), "body", message.body
+    return "header", write_header(message), "body", message.body
 
 
 def to_message(entry_id: bytes, flat: list[bytes]) -> Message:
