@@ -15,6 +15,7 @@ if __name__ == "__main__":
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -47,6 +48,8 @@ def run(name: str, cls: type[Settings], service: Service[Settings], *, expected:
             settings = read(cls, os.environ)
             logs.configure(name, settings.log_level, settings.log_format)
             with service(settings):
+                gc.collect()
+                gc.freeze()  # what is there by now stays; to look through it would stop every thread for 30 ms
                 log.info("stopping: %s", wait_for_stop().name)
         log.info("stopped")
     except clear_errors as error:
