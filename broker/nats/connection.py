@@ -87,6 +87,7 @@ class Connection:
         self._closing = False
         self._trouble: object = None  # why there is no connection
         self._streams: set[str] = set()  # those that were there when we looked
+        self._making = asyncio.Lock()
         self._redialling: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._clients: weakref.WeakSet[PatientClient] = weakref.WeakSet()  # also those that are still ending
@@ -161,16 +162,17 @@ class Connection:
     async def ensure(self, stream: StreamConfig) -> None:
         """Make the stream unless it is there."""
         jetstream = await self.jetstream()
-        for pause_seconds in PAUSES:
-            try:
-                await jetstream.add_stream(stream)
-            except BadRequestError as error:
-                if error.err_code == OVERLAPS and pause_seconds:
-                    await asyncio.sleep(pause_seconds)
-                    continue
-                if error.err_code != EXISTS:
-                    raise
-            break
+        async with self._making:  # of two that are made at the same moment, an old server removes the files of both
+            for pause_seconds in PAUSES:
+                try:
+                    await jetstream.add_stream(stream)
+                except BadRequestError as error:
+                    if error.err_code == OVERLAPS and pause_seconds:
+                        await asyncio.sleep(pause_seconds)
+                        continue
+                    if error.err_code != EXISTS:
+                        raise
+                break
         self._streams.add(stream.name or "")
 
     async def send(self, stream: StreamConfig, subject: str, left: dict[int, Letter]) -> None:

@@ -78,6 +78,7 @@ class NatsHarness(Harness):
     def lose_stream(self, topic: str) -> None:
         """The same with the whole topic."""
         self.server.call(lambda jetstream: jetstream.delete_stream(wire.TOPIC + wire.token(topic)))
+        time.sleep(0.5)  # for a moment it still confirms messages to that stream, and then has lost their file
 
     def cut(self) -> None:
         if self._proxy is None:
