@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from nats.aio.client import Client
 from nats.errors import Error, NoServersError, SecureConnWantedError
 from nats.js import JetStreamContext
-from nats.js.api import ConsumerConfig, ConsumerInfo, RawStreamMsg, StreamConfig
+from nats.js.api import ConsumerConfig, ConsumerInfo, RawStreamMsg, StreamConfig, StreamInfo
 from nats.js.errors import (
     BadRequestError,
     NoStreamResponseError,
@@ -40,9 +40,7 @@ SILENCE_SECONDS = 10  #: a connection on which it does not is given up
 REDIAL_SECONDS = 0.2  #: between two attempts to connect
 CLOSE_SECONDS = 2.0  #: how long leaving may take when the server does not answer
 PAUSES = (0.02, 0.1, 0.5, 0)  #: seconds, then no more: a stream that somebody else is making is not there at once
-#: Pause before a stream that was deleted is made again: while the server still removes the files of the old one, it
-#: would take those of the new one along, and that could never be written to.
-REMOVED_SECONDS = 1.0
+REMOVED_SECONDS = 1.0  #: by then the server has removed the files of a stream that was deleted
 READ_SECONDS = 0.5  #: how long to wait for a message of a stream before looking whether that is there
 EXISTS, OVERLAPS = 10058, 10065  #: error codes of the server: a stream of that name, or one with that subject, is there
 
@@ -87,7 +85,6 @@ class Connection:
         self._closing = False
         self._trouble: object = None  # why there is no connection
         self._streams: set[str] = set()  # those that were there when we looked
-        self._making = asyncio.Lock()
         self._redialling: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._clients: weakref.WeakSet[PatientClient] = weakref.WeakSet()  # also those that are still ending
@@ -162,18 +159,22 @@ class Connection:
     async def ensure(self, stream: StreamConfig) -> None:
         """Make the stream unless it is there."""
         jetstream = await self.jetstream()
-        async with self._making:  # of two that are made at the same moment, an old server removes the files of both
-            for pause_seconds in PAUSES:
-                try:
-                    await jetstream.add_stream(stream)
-                except BadRequestError as error:
-                    if error.err_code == OVERLAPS and pause_seconds:
-                        await asyncio.sleep(pause_seconds)
-                        continue
-                    if error.err_code != EXISTS:
-                        raise
-                break
+        for pause_seconds in PAUSES:
+            try:
+                await jetstream.add_stream(stream)
+            except BadRequestError as error:
+                if error.err_code == OVERLAPS and pause_seconds:
+                    await asyncio.sleep(pause_seconds)
+                    continue
+                if error.err_code != EXISTS:
+                    raise
+            break
         self._streams.add(stream.name or "")
+
+    async def info(self, stream: StreamConfig) -> StreamInfo:
+        """What the server knows of the stream; made unless it is there."""
+        await self.ensure(stream)
+        return await (await self.jetstream()).stream_info(stream.name or "")
 
     async def send(self, stream: StreamConfig, subject: str, left: dict[int, Letter]) -> None:
         """Publish, in order, and take each letter out of `left` when it is confirmed."""
@@ -186,8 +187,16 @@ class Connection:
             except NoStreamResponseError:  # deleted
                 if not pause_seconds:
                     raise
-            await asyncio.sleep(min(REMOVED_SECONDS, self.timeout_seconds / 4))
+            await self.removed()
             await self.ensure(stream)
+
+    async def removed(self) -> None:
+        """To be awaited by whoever learns that a stream was deleted, before he makes it again.
+
+        While a server still removes the files of the old one, it would take those of the new one along, and that could
+        never be written to. It does not say when it has done so.
+        """
+        await asyncio.sleep(min(REMOVED_SECONDS, self.timeout_seconds / 4))
 
     async def consumer(self, stream: StreamConfig, config: ConsumerConfig) -> ConsumerInfo:
         """Make the consumer unless it is there, and its stream."""

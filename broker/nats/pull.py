@@ -23,7 +23,7 @@ from nats.js.api import ConsumerInfo
 from nats.js.errors import NotFoundError
 
 from broker.errors import BrokerError
-from broker.nats.connection import CLOSE_SECONDS, REMOVED_SECONDS, Connection
+from broker.nats.connection import CLOSE_SECONDS, Connection
 
 ASK_SECONDS = 5.0  #: how long a request waits at the server; half of that, and it is replaced
 NOTHING_CAME = ("404", "408")  #: what ends a request and is no error
@@ -94,7 +94,7 @@ class Pull:
         """Be ready to ask."""
         await self._connection.client()
         if self._ended:
-            await asyncio.sleep(REMOVED_SECONDS)
+            await self._connection.removed()
         generation = self._connection.generation
         self._consumer = await self._make_sure(bool(self._ended))
         if self._request:

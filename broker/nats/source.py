@@ -42,15 +42,17 @@ class NatsSource(Source[Msg]):
             max_ack_pending=-1,  # what waits for its next attempt counts here, and must not hold up the others
         )
         self._mine: dict[str, Msg] = {}
+        self._created: datetime | None = None  # when the stream was, if it was made again
         self._acked: dict[str, str] = {}  # the latest, in order: to which subject they were acked
         self._pull = Pull(connection, self._join, options.lease_seconds)
         connection.call(self._pull.join())
 
     async def _join(self, deleted: bool) -> ConsumerInfo:
-        consumer = await self._connection.consumer(self._stream, self._config)
         if deleted:
+            self._created = (await self._connection.info(self._stream)).created
             self._acked.clear()  # made again, it starts at the oldest message, acked or not
-        elif consumer.num_ack_pending:
+        consumer = await self._connection.consumer(self._stream, self._config)
+        if consumer.num_ack_pending:
             await self._connection.tell(list(self._acked.values()), ACK)  # it may have been killed, and forgotten
         return consumer
 
@@ -114,12 +116,17 @@ class NatsSource(Source[Msg]):
         self._connection.call(self._tell([delivery.token for delivery in deliveries], how))
 
     async def _tell(self, messages: Sequence[Msg], answer: bytes) -> None:
-        replies = [message.reply for message in messages]
         try:
-            await self._connection.tell(replies, answer)
-        except NoRespondersError:  # somebody has deleted the group
+            await self._connection.tell(self._replies(messages), answer)
+        except NoRespondersError:  # somebody has deleted the group, or just now the stream
+            await self._connection.removed()
             await self._join(deleted=True)
-            await self._connection.tell(replies, answer)
+            await self._connection.tell(self._replies(messages), answer)
+
+    def _replies(self, messages: Sequence[Msg]) -> list[str]:
+        """Not to those of a stream that is gone: the server knows a message by its place, where another may be now."""
+        since = self._created
+        return [message.reply for message in messages if not since or message.metadata.timestamp >= since]
 
     def _without_known(self, arrived: dict[str, Msg]) -> dict[str, Msg]:
         """A server that was killed has forgotten what this member has, and what it has just acked."""
@@ -153,8 +160,7 @@ class NatsBroadcast(BroadcastSource):
         connection.call(self._pull.join())
 
     async def _join(self, deleted: bool) -> ConsumerInfo:  # noqa: ARG002  # it goes on where it was
-        await self._connection.ensure(self._stream)
-        stream = await (await self._connection.jetstream()).stream_info(self._stream.name or "")
+        stream = await self._connection.info(self._stream)
         if stream.created != self._created:  # either this begins, or the stream was made again and all in it is new
             self._next = 1 if self._created else stream.state.last_seq + 1
             self._created = stream.created

@@ -78,7 +78,6 @@ class NatsHarness(Harness):
     def lose_stream(self, topic: str) -> None:
         """The same with the whole topic."""
         self.server.call(lambda jetstream: jetstream.delete_stream(wire.TOPIC + wire.token(topic)))
-        time.sleep(0.5)  # for a moment it still confirms messages to that stream, and then has lost their file
 
     def cut(self) -> None:
         if self._proxy is None:
@@ -236,6 +235,32 @@ class TestNatsItself(OnNats):
         seen.wait_for("after")
         assert [received.text for received in everyone.wait_for("after")] == ["0", "1", "2", "3", "4", "after"]
         assert (topic, "g") in [(group.topic, group.queue) for group in b.groups()]
+
+    def test_what_was_with_a_member_when_its_stream_was_deleted_takes_no_other_message_along(
+        self, harness: NatsHarness, b: Broker, topic: str
+    ) -> None:
+        """Though it is acked when another message has its place in the new stream."""
+        arrived, finished = threading.Event(), threading.Event()
+
+        def handle(event: Event) -> None:
+            text = event.message.body.decode()
+            if text == "old":
+                arrived.wait(60)
+                finished.set()
+            elif text == "beside it":
+                arrived.set()
+                finished.wait(60)
+            elif event.attempt == 1:
+                eventually(lambda: b.backlog(topic, "g") <= 1, "the two others are acked")
+                raise ValueError("not yet")
+
+        seen = Recorder(handle)
+        b.subscribe(topic, seen, queue="g", concurrency=3, retry_delays=QUICK)
+        b.publish(topic, *texts("old"))
+        seen.wait(1)
+        harness.lose_stream(topic)
+        b.publish(topic, *texts("in its place", "beside it"))
+        seen.wait_for("in its place", times=2)
 
     def test_a_group_deleted_while_its_only_message_is_handled_is_made_again(
         self, harness: NatsHarness, b: Broker, topic: str
