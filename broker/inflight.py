@@ -19,6 +19,7 @@ from broker.options import SubscribeOptions
 from broker.source import Delivery
 
 FLUSH_SECONDS = 0.02  #: how long an ack may wait for others to go with it
+AT_FIRST = 8  #: messages for each handler that a member reads ahead, until it is seen to need more
 
 
 class InFlight:
@@ -35,6 +36,8 @@ class InFlight:
         self._open: set[Delivery[Any]] = set()
         self._unacked: set[Delivery[Any]] = set()  # auto_ack=False: the handler returned, its lease runs
         self._acks: list[Delivery[Any]] = []
+        self._ahead = AT_FIRST * options.concurrency  # how many may be ready or running
+        self._asked = 0  # how many the fetcher was told to fetch
         self._running = 0
         self._alone: Delivery[Any] | None = None  # a last attempt that is not over
         self.stopping = threading.Event()
@@ -50,23 +53,32 @@ class InFlight:
         """How many more may be fetched, once that is worth a round trip; 0 when stopping."""
         with self._lock:
             self._for_fetcher.wait_for(lambda: self.stopping.is_set() or self._worth_fetching())
-            return 0 if self.stopping.is_set() else self._free()
+            self._asked = 0 if self.stopping.is_set() else self._free()
+            return self._asked
 
     def arrived(self, batch: Sequence[Delivery[Any]]) -> bool:
-        """Take these in; False, and none of them is taken, when stopping."""
+        """Take these in; False, and none of them is taken, when stopping.
+
+        Reads further ahead from now on when a worker had to wait, though there was more at the server. So a member with
+        a slow handler holds no more than it needs, and leaves the rest to the others.
+        """
         with self._lock:
             if self.stopping.is_set():
                 return False
+            starved = not self._ready and self._running < self._options.concurrency
+            if starved and len(batch) >= self._asked:
+                self._ahead = min(2 * self._ahead, self._options.prefetch)
             for delivery in batch:
                 self._admit(delivery)
             self._for_workers.notify(len(batch))
         return True
 
     def _free(self) -> int:
-        return self._options.prefetch - len(self._open) - len(self._acks)
+        here = len(self._ready) + len(self._last) + self._running
+        return min(self._ahead - here, self._options.prefetch - len(self._open) - len(self._acks))
 
     def _worth_fetching(self) -> bool:
-        return self._free() > (self._options.prefetch // 2 if self._ready else 0)
+        return self._free() > (self._ahead // 2 if self._ready else 0)
 
     def _admit(self, delivery: Delivery[Any]) -> None:
         target = delivery.message.header.get(GROUP)

@@ -125,8 +125,11 @@ class TestRedisItself(OnRedis):
         assert second.attempt == 2
         assert second.at - first.at >= 1.4
 
-    def test_what_is_handed_back_comes_again_in_its_order(self, harness: Harness, topic: str) -> None:
+    def test_what_is_handed_back_comes_again_in_its_order(
+        self, harness: Harness, topic: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Also when it is many, and published in the same millisecond."""
+        monkeypatch.setattr("broker.inflight.AT_FIRST", 300)
         b, consumer = harness.connect(), harness.connect()
         proceed = threading.Event()
         held, seen = Recorder(lambda event: proceed.wait(60)), Recorder()

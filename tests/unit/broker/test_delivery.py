@@ -12,6 +12,7 @@ import pytest
 
 from broker.delivery import Subscription
 from broker.errors import BrokerError, DrainTimeout, Reject
+from broker.inflight import AT_FIRST
 from broker.message import Event, Message
 from broker.options import SubscribeOptions
 from broker.report import Settled
@@ -151,6 +152,37 @@ def test_a_member_never_holds_more_than_its_prefetch(start: Start) -> None:
     seen.wait(100)
     eventually(lambda: len(source.done) == 100, "all are acked")
     assert source.largest <= 7
+
+
+def test_a_member_with_a_slow_handler_leaves_the_rest_to_others(start: Start) -> None:
+    """Its worker never waits for a fetch, so there is no need to read further ahead."""
+    waiting: list[int] = []
+
+    def slow(event: Event) -> None:
+        flight = subscription._flight
+        eventually(lambda: flight.stopping.is_set() or not flight._worth_fetching(), "all worth fetching is there")
+        waiting.append(len(flight._ready))
+
+    started = threading.Event()
+    source = Script(100_000)
+    seen = Recorder(lambda event: slow(event) if started.wait(60) else None)
+    subscription = start(source, seen)
+    started.set()
+    seen.wait(200)
+    assert max(waiting) <= 2 * AT_FIRST
+
+
+def test_a_member_with_a_quick_handler_reads_ahead_as_far_as_it_may(start: Start) -> None:
+    """Its worker waits for each fetch, since the server is far away."""
+
+    class Far(Script):
+        def fetch(self, limit: int, timeout_seconds: float) -> Sequence[Delivery[int]]:
+            time.sleep(0.005)
+            return super().fetch(limit, timeout_seconds)
+
+    source = Far(100_000)
+    start(source, Recorder(), prefetch=100)
+    eventually(lambda: source.largest > 50, "it has read far ahead")
 
 
 def test_the_lease_of_a_message_that_waits_for_its_ack_is_kept(start: Start) -> None:
