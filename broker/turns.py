@@ -119,7 +119,7 @@ class Turns:
     def _go_on(self) -> None:
         while True:
             if not self._may_run():
-                time.sleep(MOMENT_SECONDS)
+                time.sleep(MOMENT_SECONDS)  # nobody wakes it: to be woken at each answer is what this is here to avoid
             elif self._ended:
                 return  # the turn stays taken
             else:

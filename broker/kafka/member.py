@@ -304,14 +304,13 @@ class KafkaSource(Source[Letter]):
 
     def _patience(self) -> float:
         """How long to wait for the server. Nothing ends a poll early; a wish that may come is waited for here."""
-        busy = time.monotonic() < self._busy_until
         with self._changed:
-            if any(progress.waits() for progress in self._progress.values()) and not self._wishes:
+            may_come = any(progress.waits() for progress in self._progress.values())
+            if may_come and not self._wishes:
                 self._changed.wait(POLL_SECONDS)
+            if may_come or self._wishes:
                 return 0.0
-            if self._wishes:
-                return 0.0
-        return BUSY_POLL_SECONDS if busy else POLL_SECONDS
+        return BUSY_POLL_SECONDS if time.monotonic() < self._busy_until else POLL_SECONDS
 
     def _tell(self, trouble: BrokerError) -> None:
         """Let `fetch` raise it."""
