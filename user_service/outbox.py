@@ -58,7 +58,7 @@ class Outbox:
     def add(self, topic: str, message: Message, now: datetime) -> None:
         """Store a message; it is published if, and only if, this transaction commits."""
         row = {"topic": topic, "header": dict(message.header), "body": message.body, "created_at": now}
-        self._session.execute(insert(OutboxRow).values(row))
+        self._session.execute(insert(OutboxRow), row)
 
     def claim(self, limit: int, now: datetime, lease_seconds: float) -> Claim:
         """The oldest messages that are due and nobody else has claimed: a run of one topic, `limit` at most."""
