@@ -139,12 +139,13 @@ class Line:
     def _send(self, flight: Flight, batch: Batch, landed: Future[None]) -> None:
         self._expect(landed)
         self._flight = flight
-        if batch.first:
-            batch.first(self._channel)
-        for properties, body in batch.messages:
-            self._tag += 1
-            flight.add(self._tag, properties.message_id)
-            self._channel.basic_publish(batch.exchange, batch.key, body, properties, batch.mandatory)
+        with self._channel.connection.together():
+            if batch.first:
+                batch.first(self._channel)
+            for properties, body in batch.messages:
+                self._tag += 1
+                flight.add(self._tag, properties.message_id)
+                self._channel.basic_publish(batch.exchange, batch.key, body, properties, batch.mandatory)
 
     def _ready(self, opened: Future[None]) -> None:
         self._channel.confirm_delivery(self._confirmed, callback=lambda _: fulfil(opened, None))

@@ -10,17 +10,18 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from pika import BasicProperties, ConnectionParameters, SelectConnection  # type: ignore[import-untyped]
+from pika import BasicProperties, ConnectionParameters  # type: ignore[import-untyped]
 from pika.adapters.select_connection import IOLoop  # type: ignore[import-untyped]  # pika has no types
 
 from broker.errors import BrokerError
 from broker.rabbitmq.causes import LOCKED, Refused, translated
+from broker.rabbitmq.connection import Connection
 from broker.rabbitmq.line import Batch, Flight, Line, fail, fulfil
 from broker.turns import Loop, Turns
 
@@ -31,13 +32,6 @@ LOCK_SECONDS = 0.02  #: pause before a lock is tried again
 
 class Late(Exception):
     """There was no answer in time."""
-
-
-class Connection(SelectConnection):  # type: ignore[misc]  # pika has no types
-    """Sends each message in one piece; pika's own sends its method, its header and its body one by one."""
-
-    def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
-        super()._output_marshaled_frames([b"".join(marshaled_frames)])
 
 
 class Link:

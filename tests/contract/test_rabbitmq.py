@@ -6,9 +6,11 @@ With RABBITMQ_URL the tests run on that server instead of one of their own; thos
 from __future__ import annotations
 
 import os
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -18,7 +20,7 @@ import pytest
 import broker
 from broker.base import Broker
 from broker.errors import BrokerError, NoSubscriber, PublishError, Reject
-from broker.message import Event, Message
+from broker.message import MAX_BODY_BYTES, Event, Message
 from broker.names import LOWER, MAX_NAME_BYTES, encode
 from broker.rabbitmq import RabbitMQBroker, layout, wire
 from broker.testing import BrokerContract, Harness, Recorder, eventually, surely
@@ -26,7 +28,7 @@ from broker.testing.case import QUICK, Case, numbered, only_this_arrives, texts
 from tests.contract.in_time import all_raise_in_time, in_time, raises_in_time
 from tests.servers.process import ServerProcess, reserved_port
 from tests.servers.proxy import Proxy
-from tests.servers.rabbitmq import WRITE_NAMES, RabbitMQServer
+from tests.servers.rabbitmq import WRITE_NAMES, RabbitMQOverTls, RabbitMQServer
 from tests.servers.stranger import stranger
 
 NO_DEAD_QUEUES = ".*(?<!:dead)$"  #: what a user may declare when dead letters are forbidden
@@ -478,6 +480,21 @@ class TestRabbitMQBadInput(OnRabbitMQ):
             address = f"rabbitmq://127.0.0.1:{port}"
             error = raises_in_time(lambda: broker.connect(address, publish_timeout_seconds=1), 1, "AMQP|answer")
         assert str(error).startswith(f"rabbitmq broker at {address}: ")
+
+    def test_tls_is_verified_and_carries_more_than_the_server_takes_at_once(self, tmp_path: Path, topic: str) -> None:
+        """With a context of ours; without one, nothing is said to a server that expects TLS."""
+        seen, count = Recorder(), 20
+        with RabbitMQOverTls(tmp_path) as private:
+            with broker.connect(private.url, tls=ssl.create_default_context(cafile=private.certificate)) as b:
+                b.subscribe(topic, seen, queue="g")
+                b.publish(topic, *(Message(bytes([n]) * MAX_BODY_BYTES) for n in range(count)), *texts("last"))
+                assert [r.message.body[0] for r in seen.wait(count + 1)] == [*range(count), ord("l")]
+            for tls, cause in (
+                (ssl.create_default_context(), "certificate verify failed"),
+                (None, "lost|in time|AMQP"),
+            ):
+                with pytest.raises(BrokerError, match=cause):
+                    broker.connect(private.url, tls=tls, publish_timeout_seconds=2)
 
     def test_another_server_in_its_place(self, harness: RabbitMQHarness, topic: str) -> None:
         """Publish and subscribe notice as connect does."""

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.servers.certificate import make_certificate
 from tests.servers.process import ServerProcess
 
 #: RabbitMQ before 4.0 writes the name of a new quorum queue up to a second after it said that the queue is declared,
@@ -74,6 +75,20 @@ class RabbitMQServer(ServerProcess):
         command = [_script("rabbitmqctl"), "--quiet", *arguments]
         environ = {**os.environ, **self.environ()}
         return subprocess.run(command, env=environ, check=True, capture_output=True, text=True, timeout=180).stdout
+
+
+class RabbitMQOverTls(RabbitMQServer):
+    """The same, also over TLS, with a certificate of its own for `localhost`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.certificate, key = folder / "certificate.pem", folder / "key.pem"
+        port = self.reserve_port()
+        self.url = f"rabbitmq://localhost:{port}/"
+        make_certificate(self.certificate, key)
+        files = f"ssl_options.certfile = {self.certificate}\nssl_options.keyfile = {key}\n"
+        listeners = f"listeners.ssl.1 = 127.0.0.1:{port}\n{files}"
+        (folder / "rabbitmq.conf").write_text(SETTINGS + listeners)
 
 
 def _script(name: str) -> str:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from broker.names import encode
+from tests.servers.certificate import make_certificate
 from tests.servers.process import ServerProcess
 
 
@@ -70,7 +68,7 @@ class RedisOverTls(RedisServer):
         self._settings = ("--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no")
         for name, path in (("cert", self.certificate), ("key", key), ("ca-cert", self.certificate)):
             self._settings += (f"--tls-{name}-file", str(path))
-        _make_certificate(self.certificate, key)
+        make_certificate(self.certificate, key)
 
     def call(self, *command: str | bytes | int) -> Any:
         with closing(redis.Redis.from_url(self.url, ssl_ca_certs=str(self.certificate))) as client:
@@ -82,12 +80,3 @@ class ReadersRedis(Operator):
 
     def __init__(self, url: str) -> None:
         self.url = url
-
-
-def _make_certificate(certificate: Path, key: Path) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed; try: apt-get install openssl")
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    files = ["-keyout", str(key), "-out", str(certificate)]
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", *subject, *files]
-    subprocess.run(command, check=True, capture_output=True)
