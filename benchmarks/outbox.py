@@ -61,14 +61,12 @@ def outbox(url: str, rows: int) -> Database:
     return database
 
 
-def add(database: Database, rows: int) -> None:
-    """Let so many more messages wait."""
+def add(database: Database, rows: int, name: str = USER_REGISTERED) -> None:
+    """Let so many more messages wait, all of the topic of that name."""
     now = datetime.now(UTC)
     for start in range(0, rows, CHUNK):
         given = messages(min(CHUNK, rows - start))
-        values = [
-            {"topic": USER_REGISTERED, "header": dict(m.header), "body": m.body, "created_at": now} for m in given
-        ]
+        values = [{"topic": name, "header": dict(m.header), "body": m.body, "created_at": now} for m in given]
         with database.transaction() as session:
             session.execute(sa.insert(OutboxRow), values)
 
