@@ -36,7 +36,7 @@ class InFlight:
         self._open: set[Delivery[Any]] = set()
         self._unacked: set[Delivery[Any]] = set()  # auto_ack=False: the handler returned, its lease runs
         self._acks: list[Delivery[Any]] = []
-        self._ahead = AT_FIRST * options.concurrency  # how many may be ready or running
+        self._ahead = min(AT_FIRST * options.concurrency, options.prefetch)  # how many may be ready or running
         self._asked = 0  # how many the fetcher was told to fetch
         self._running = 0
         self._alone: Delivery[Any] | None = None  # a last attempt that is not over

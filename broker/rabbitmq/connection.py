@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pika import SelectConnection  # type: ignore[import-untyped]  # pika has no types
-from pika.adapters.utils.selector_ioloop_adapter import (  # type: ignore[import-untyped]
+from pika.adapters.utils.selector_ioloop_adapter import (  # type: ignore[import-untyped]  # the same
     SelectorIOServicesAdapter,
 )
 
@@ -38,7 +38,8 @@ class Connection(SelectConnection):  # type: ignore[misc]  # pika has no types
 
     def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
         if self._together is None:
-            return super()._output_marshaled_frames([b"".join(marshaled_frames)])  # type: ignore[no-any-return]
+            super()._output_marshaled_frames([b"".join(marshaled_frames)])
+            return
         self._together += marshaled_frames
         self._bytes += sum(map(len, marshaled_frames))
         if self._bytes > PIECE_BYTES:
@@ -50,8 +51,8 @@ class Connection(SelectConnection):  # type: ignore[misc]  # pika has no types
         self._together, self._bytes = [], 0
 
 
-class Eager(SelectorIOServicesAdapter):  # type: ignore[misc]
-    """What a connection asks of its loop, as pika has it, but for writing."""
+class Eager(SelectorIOServicesAdapter):  # type: ignore[misc]  # the same
+    """What a connection asks of its loop, as pika has it; but who wants to write is called at once."""
 
     def __init__(self, loop: Any) -> None:
         super().__init__(loop)

@@ -12,7 +12,7 @@ import pytest
 
 from broker.delivery import Subscription
 from broker.errors import BrokerError, DrainTimeout, Reject
-from broker.inflight import AT_FIRST
+from broker.inflight import AT_FIRST, InFlight
 from broker.message import Event, Message
 from broker.options import SubscribeOptions
 from broker.report import Settled
@@ -152,6 +152,18 @@ def test_a_member_never_holds_more_than_its_prefetch(start: Start) -> None:
     seen.wait(100)
     eventually(lambda: len(source.done) == 100, "all are acked")
     assert source.largest <= 7
+
+
+def test_a_small_prefetch_is_filled_again_before_it_is_empty() -> None:
+    """However many handlers there are."""
+    flight = InFlight(SubscribeOptions(queue="g", prefetch=4, concurrency=4))
+    flight.arrived([Delivery(Message(), 1, n) for n in range(flight.room() - 1)])
+    for _ in range(2):
+        delivery = flight.take()
+        assert delivery
+        flight.settle(delivery)
+        flight.finished()
+    assert flight._worth_fetching()
 
 
 def test_a_member_with_a_slow_handler_leaves_the_rest_to_others(start: Start) -> None:
