@@ -11,9 +11,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
 
 MOMENT_SECONDS = 0.001  #: who asks again within this takes the loop over; so long it is then left to others
 
@@ -25,6 +27,52 @@ class Loop:
     run: Callable[[], object]  #: until `stop` is called from within
     stop: Callable[[], object]  #: let `run` return soon
     post: Callable[[Callable[[], object]], object]  #: call that from within `run`, soon
+
+
+class Answer(Generic[T]):
+    """What the loop has for a thread that asks; the first that is set counts.
+
+    A `Future` for this alone: what that does with locks, and with threads that wait, takes longer than all of `ask`.
+    """
+
+    def __init__(self) -> None:
+        self._done = False
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self._callbacks: list[Callable[[Answer[T]], object]] = []
+
+    def done(self) -> bool:
+        """Whether there is one."""
+        return self._done
+
+    def result(self) -> T:
+        """What was set, or raised if it is an error; for whoever knows that it is there."""
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[no-any-return]  # a T, once it is there
+
+    def set_result(self, result: T) -> None:
+        """To be called on the loop, as `set_exception`."""
+        if not self._done:
+            self._result = result
+            self._set()
+
+    def set_exception(self, error: BaseException) -> None:
+        """Why there will be none."""
+        if not self._done:
+            self._error = error
+            self._set()
+
+    def add_done_callback(self, function: Callable[[Answer[T]], object]) -> None:
+        """Call `function(answer)` once it is there, or now; both, if it comes just now."""
+        self._callbacks.append(function)
+        if self._done:
+            function(self)
+
+    def _set(self) -> None:
+        self._done = True
+        for function in self._callbacks:
+            function(self)
 
 
 class Turns:
@@ -56,7 +104,7 @@ class Turns:
         self._loop.post(self._leave)
         self._thread.join()
 
-    def ask(self, begin: Callable[[], object], answer: Future[Any]) -> None:
+    def ask(self, begin: Callable[[], object], answer: Answer[Any]) -> None:
         """Call `begin`, which raises nothing, on the loop; return when there is an answer.
 
         `CancelledError` when closed. Not to be called on the loop.
@@ -80,7 +128,7 @@ class Turns:
             begin()
         return mine
 
-    def _await_turn(self, answer: Future[Any]) -> bool:
+    def _await_turn(self, answer: Answer[Any]) -> bool:
         """Whether it is the caller's turn by now; otherwise there is an answer."""
         called = threading.Event()
         with self._lock:
@@ -96,7 +144,7 @@ class Turns:
             self._waiting.remove(called)
             return False
 
-    def _run_until(self, answer: Future[Any]) -> None:
+    def _run_until(self, answer: Answer[Any]) -> None:
         try:
             answer.add_done_callback(lambda _: self._loop.stop())
             while not answer.done():

@@ -8,14 +8,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from functools import partial
 
 import confluent_kafka as kafka
 from confluent_kafka import KafkaError, KafkaException
 
 from broker.kafka.wire import QUEUE_FULL, TIMED_OUT, UNKNOWN_TOPIC, Errors, Record, Settings
-from broker.turns import Loop, Turns
+from broker.turns import Answer, Loop, Turns
 
 HEAR_SECONDS = 0.1  #: so soon is a deadline noticed, and the thread ended that hears confirms
 FULL_SECONDS = 0.01  #: pause when librdkafka's queue is full
@@ -29,7 +29,7 @@ class Sending:
 
     def __init__(self, count: int, errors: Errors, deadline: float) -> None:
         self.deadline = deadline  # in `time.monotonic()` seconds
-        self.over: Future[None] = Future()
+        self.over: Answer[None] = Answer()
         self._errors = errors
         self._lock = threading.Lock()
         self._unsettled = set(range(count))
@@ -42,15 +42,11 @@ class Sending:
             if error is not None:
                 self._failed[index] = error
             if not self._unsettled:
-                self._end()
+                self.over.set_result(None)
 
     def give_up(self) -> None:
         """What is not settled by now has failed."""
         with self._lock:
-            self._end()
-
-    def _end(self) -> None:
-        if not self.over.done():
             self.over.set_result(None)
 
     @property

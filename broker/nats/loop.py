@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
-from broker.turns import Loop, Turns
+from broker.turns import Answer, Loop, Turns
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class LoopThread:
 
     def run(self, coroutine: Coroutine[Any, Any, Result], timeout_seconds: float) -> Result:
         """What the coroutine returns. The calling thread may run the loop meanwhile, as `Turns` says."""
-        answer: Future[Result] = Future()
+        answer: Answer[Result] = Answer()
         task = _answered(coroutine, timeout_seconds, answer)
         try:
             self._turns.ask(lambda: self._loop.create_task(task), answer)
@@ -62,14 +62,14 @@ class LoopThread:
         self._loop.close()
 
 
-async def _answered(coroutine: Coroutine[Any, Any, Result], timeout_seconds: float, answer: Future[Result]) -> None:
+async def _answered(coroutine: Coroutine[Any, Any, Result], timeout_seconds: float, answer: Answer[Result]) -> None:
     try:
         async with asyncio.timeout(timeout_seconds):
             answer.set_result(await coroutine)
     except Exception as error:  # noqa: BLE001  # raised to whoever asked
         answer.set_exception(error)
     finally:
-        answer.cancel()  # unless there is one: it was cancelled, or interrupted
+        answer.set_exception(CancelledError())  # unless there is one: it was cancelled, or interrupted
 
 
 async def _limited(coroutine: Coroutine[Any, Any, Result], timeout_seconds: float) -> Result:

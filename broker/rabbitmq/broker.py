@@ -35,8 +35,9 @@ from broker.message import Message
 from broker.options import SubscribeOptions
 from broker.rabbitmq import layout, wire
 from broker.rabbitmq.causes import NOT_FOUND, Refused
+from broker.rabbitmq.connection import Batch
 from broker.rabbitmq.group import RabbitMQGroup, Registry
-from broker.rabbitmq.line import Batch, Flight
+from broker.rabbitmq.line import Flight
 from broker.rabbitmq.link import Link
 from broker.rabbitmq.source import RabbitMQBroadcast, RabbitMQSource
 from broker.source import Source

@@ -1,87 +1,74 @@
-"""How pika's connection writes here: at once, and together what belongs together.
+"""pika's connection, with shorter ways for what every message needs.
 
-pika sends a message in three pieces, its method, its header and its body. Before each it asks the loop to say when the
-socket takes more, and afterwards to say so no longer: for a single message, that is two rounds of the loop.
+pika sends a message in three packets, and for each frame that arrives it looks twice, by names, for what to call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from pika import SelectConnection  # type: ignore[import-untyped]  # pika has no types
-from pika.adapters.utils.selector_ioloop_adapter import (  # type: ignore[import-untyped]  # the same
-    SelectorIOServicesAdapter,
-)
+from pika import BasicProperties, SelectConnection  # type: ignore[import-untyped]  # pika has no types
+from pika.frame import Body, Header, Method  # type: ignore[import-untyped]  # the same
+from pika.spec import Basic  # type: ignore[import-untyped]  # the same
+
+from broker.rabbitmq.stream import Streams
 
 PIECE_BYTES = 1_000_000  #: more than this is sent in several pieces
+
+
+class Batch(NamedTuple):
+    """Messages to publish: to an exchange, or to the queue `key` when `exchange` is empty."""
+
+    exchange: str
+    key: str
+    messages: Sequence[tuple[BasicProperties, bytes]]
+    mandatory: bool  #: give back what no queue takes
+    first: Callable[[Any], None] | None = None  #: asked of the channel before; if refused, no message is looked at
 
 
 class Connection(SelectConnection):  # type: ignore[misc]  # pika has no types
     """A connection on pika's loop; the arguments are pika's."""
 
     def __init__(self, *arguments: Any, custom_ioloop: Any, **options: Any) -> None:
-        self._together: list[bytes] | None = None
-        self._bytes = 0
-        super().__init__(*arguments, custom_ioloop=Eager(custom_ioloop), **options)
+        self._hearing: dict[int, Callable[[Any], None]] = {}
+        super().__init__(*arguments, custom_ioloop=Streams(custom_ioloop), **options)
 
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """Send in one piece what is sent meanwhile."""
-        self._together = []
-        try:
-            yield
-        finally:
-            self._send_together()
-            self._together = None
+    def hear(self, channel: int, confirmed: Callable[[Any], None]) -> None:
+        """Call that with each `Basic.Ack` and `Basic.Nack` of the channel; what `confirm_delivery` was given is not."""
+        self._hearing[channel] = confirmed
 
-    def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
-        if self._together is None:
-            super()._output_marshaled_frames([b"".join(marshaled_frames)])
-            return
-        self._together += marshaled_frames
-        self._bytes += sum(map(len, marshaled_frames))
-        if self._bytes > PIECE_BYTES:
-            self._send_together()
+    def publish(self, channel: int, batch: Batch) -> None:
+        """As `Channel.basic_publish` for each message, in one piece."""
+        for piece in _together(self._frames(channel, batch)):
+            self._output_marshaled_frames([piece])
 
-    def _send_together(self) -> None:
-        if self._together:
-            super()._output_marshaled_frames([b"".join(self._together)])
-        self._together, self._bytes = [], 0
+    def _frames(self, channel: int, batch: Batch) -> Iterator[bytes]:
+        method = Basic.Publish(exchange=batch.exchange, routing_key=batch.key, mandatory=batch.mandatory)
+        begin = Method(channel, method).marshal()
+        size = self._body_max_length
+        for properties, body in batch.messages:
+            yield begin
+            yield Header(channel, len(body), properties).marshal()
+            for at in range(0, len(body), size):
+                yield Body(channel, body[at : at + size]).marshal()
+
+    def _process_frame(self, frame: Any) -> None:
+        method = type(getattr(frame, "method", None))
+        if method is Basic.Ack or method is Basic.Nack:
+            self._hearing[frame.channel_number](frame.method)
+        elif method is Basic.Deliver or isinstance(frame, (Header, Body)):
+            self._deliver_frame_to_channel(frame)
+        else:
+            super()._process_frame(frame)
 
 
-class Eager(SelectorIOServicesAdapter):  # type: ignore[misc]  # the same
-    """What a connection asks of its loop, as pika has it; but who wants to write is called at once."""
-
-    def __init__(self, loop: Any) -> None:
-        super().__init__(loop)
-        self._reading: set[int] = set()  # sockets that are connected: one that is not must be waited for
-        self._trying = False
-
-    def set_reader(self, fd: int, on_readable: Callable[[], None]) -> None:
-        """Call that whenever there is something to read."""
-        self._reading.add(fd)
-        super().set_reader(fd, on_readable)
-
-    def remove_reader(self, fd: int) -> bool:
-        """Do so no longer; whether it was done before."""
-        self._reading.discard(fd)
-        return bool(super().remove_reader(fd))
-
-    def set_writer(self, fd: int, on_writable: Callable[[], None]) -> None:
-        """Call that now; and whenever the socket takes more, unless it has called `remove_writer` by then."""
-        self._trying = fd in self._reading
-        if self._trying:
-            on_writable()
-            if not self._trying:
-                return
-            self._trying = False
-        super().set_writer(fd, on_writable)
-
-    def remove_writer(self, fd: int) -> bool:
-        """All is written; whether there was anything."""
-        if self._trying:
-            self._trying = False
-            return True
-        return bool(super().remove_writer(fd))
+def _together(frames: Iterable[bytes]) -> Iterator[bytearray]:
+    piece = bytearray()
+    for frame in frames:
+        piece += frame
+        if len(piece) > PIECE_BYTES:
+            yield piece
+            piece = bytearray()
+    if piece:
+        yield piece

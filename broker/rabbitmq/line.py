@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from pika import BasicProperties, SelectConnection  # type: ignore[import-untyped]  # pika has no types
+from pika import BasicProperties  # type: ignore[import-untyped]  # pika has no types
 from pika.exceptions import ConsumerCancelled  # type: ignore[import-untyped]
 from pika.spec import Basic  # type: ignore[import-untyped]
 
 from broker.errors import BrokerError
+from broker.rabbitmq.connection import Batch, Connection
+from broker.turns import Answer
 
 if TYPE_CHECKING:
     from broker.rabbitmq.link import Link
-
-
-class Batch(NamedTuple):
-    """Messages to publish: to an exchange, or to the queue `key` when `exchange` is empty."""
-
-    exchange: str
-    key: str
-    messages: Sequence[tuple[BasicProperties, bytes]]
-    mandatory: bool  #: give back what no queue takes
-    first: Callable[[Any], None] | None = None  #: asked of the channel before; if refused, no message is looked at
 
 
 class Flight:
     """A batch on its way. `unconfirmed` and `returned` are places in it; `error` says why it did not land."""
 
     def __init__(self, count: int) -> None:
-        self.landed: Future[None] = Future()
+        self.landed: Answer[None] = Answer()
         self.error: BrokerError | None = None
         self.returned: set[int] = set()
         self._left = dict.fromkeys(range(count))  # places
@@ -60,7 +51,7 @@ class Flight:
         for place in places:
             del self._left[place]
         if not self._left:
-            fulfil(self.landed, None)
+            self.landed.set_result(None)
 
     def give_back(self, publication: str) -> None:
         """The server has no queue for that one."""
@@ -75,11 +66,11 @@ class Line:
         self._link = link
         self._on_lost = on_lost or (lambda: None)
         self._channel: Any = None
-        self._waiting: set[Future[Any]] = set()
+        self._waiting: set[Answer[Any]] = set()
         self._flight: Flight | None = None
         self._tag = 0
 
-    def open(self, connection: SelectConnection, opened: Future[None]) -> None:
+    def open(self, connection: Connection, opened: Answer[None]) -> None:
         """Called on the link's loop."""
         self._expect(opened)
         self._channel = connection.channel(on_open_callback=lambda _: self._ready(opened))
@@ -91,19 +82,19 @@ class Line:
     def ask(self, method: str, **arguments: Any) -> Any:
         """The server's answer to one AMQP method; `Refused` when it closes the channel instead."""
 
-        def send(answer: Future[Any]) -> None:
+        def send(answer: Answer[Any]) -> None:
             self._expect(answer)
-            getattr(self._channel, method)(callback=partial(fulfil, answer), **arguments)
+            getattr(self._channel, method)(callback=answer.set_result, **arguments)
 
         return self._link.answer(send)
 
     def get(self, queue: str) -> tuple[int, BasicProperties, bytes] | None:
         """The next message of a queue, with its delivery tag; None when there is none."""
 
-        def send(answer: Future[Any]) -> None:
+        def send(answer: Answer[Any]) -> None:
             self._expect(answer)
             self._channel.basic_get(
-                queue, lambda _, method, properties, body: fulfil(answer, (method.delivery_tag, properties, body))
+                queue, lambda _, method, properties, body: answer.set_result((method.delivery_tag, properties, body))
             )
 
         got: tuple[int, BasicProperties, bytes] | None = self._link.answer(send)
@@ -125,7 +116,7 @@ class Line:
     def close(self) -> None:
         """Leave; what was delivered here and not acked goes back to its queue."""
 
-        def send(closed: Future[None]) -> None:
+        def send(closed: Answer[None]) -> None:
             self._expect(closed)
             self._channel.close()
 
@@ -136,23 +127,23 @@ class Line:
         """As `close`, without waiting for it."""
         self.do(lambda channel: channel.close())
 
-    def _send(self, flight: Flight, batch: Batch, landed: Future[None]) -> None:
+    def _send(self, flight: Flight, batch: Batch, landed: Answer[None]) -> None:
         self._expect(landed)
         self._flight = flight
-        with self._channel.connection.together():
-            if batch.first:
-                batch.first(self._channel)
-            for properties, body in batch.messages:
-                self._tag += 1
-                flight.add(self._tag, properties.message_id)
-                self._channel.basic_publish(batch.exchange, batch.key, body, properties, batch.mandatory)
+        if batch.first:
+            batch.first(self._channel)
+        for properties, _ in batch.messages:
+            self._tag += 1
+            flight.add(self._tag, properties.message_id)
+        self._channel.connection.publish(self._channel.channel_number, batch)
 
-    def _ready(self, opened: Future[None]) -> None:
-        self._channel.confirm_delivery(self._confirmed, callback=lambda _: fulfil(opened, None))
+    def _ready(self, opened: Answer[None]) -> None:
+        self._channel.connection.hear(self._channel.channel_number, self._confirmed)
+        self._channel.confirm_delivery(_leave_to_hear, callback=lambda _: opened.set_result(None))
 
-    def _confirmed(self, frame: Any) -> None:
+    def _confirmed(self, method: Any) -> None:
         if self._flight:
-            self._flight.confirm(frame.method)
+            self._flight.confirm(method)
 
     def _returned(self, _channel: Any, _method: Any, properties: BasicProperties, _body: bytes) -> None:
         if self._flight:
@@ -160,13 +151,13 @@ class Line:
 
     def _got_nothing(self, _frame: Any) -> None:
         for answer in list(self._waiting):  # a line is used by one thread at a time
-            fulfil(answer, None)
+            answer.set_result(None)
 
     def _cancelled(self, _frame: Any) -> None:
         self._end(ConsumerCancelled("its queue was deleted"))
         self._channel.close()
 
-    def _expect(self, answer: Future[Any]) -> None:
+    def _expect(self, answer: Answer[Any]) -> None:
         """Let it fail when the channel ends."""
         if self.lost:
             raise self.lost
@@ -178,17 +169,9 @@ class Line:
             return
         self.lost = reason
         for answer in list(self._waiting):
-            fail(answer, reason)
+            answer.set_exception(reason)
         self._on_lost()
 
 
-def fulfil(answer: Future[Any], value: Any) -> None:
-    """Give an answer, unless there is one."""
-    if not answer.done():
-        answer.set_result(value)
-
-
-def fail(answer: Future[Any], error: BaseException) -> None:
-    """Say why there will be no answer, unless there is one."""
-    if not answer.done():
-        answer.set_exception(error)
+def _leave_to_hear(_: Any) -> None:
+    """What pika is to call with each confirm; see `Connection.hear`."""

@@ -7,11 +7,12 @@ connection.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -21,9 +22,9 @@ from pika.adapters.select_connection import IOLoop  # type: ignore[import-untype
 
 from broker.errors import BrokerError
 from broker.rabbitmq.causes import LOCKED, Refused, translated
-from broker.rabbitmq.connection import Connection
-from broker.rabbitmq.line import Batch, Flight, Line, fail, fulfil
-from broker.turns import Loop, Turns
+from broker.rabbitmq.connection import Batch, Connection
+from broker.rabbitmq.line import Flight, Line
+from broker.turns import Answer, Loop, Turns
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,9 @@ class Link:
         self._loop: Any = IOLoop()
         self._turns = Turns(Loop(self._run, self._stop, self._loop.add_callback_threadsafe), "rabbitmq")
         self._posted: deque[Callable[[], None]] = deque()
+        self._due: dict[Answer[Any], float] = {}  # answer → deadline; on the loop only, as the next
+        self._wake_at = math.inf  # when they are looked at
+        self._timer: Any = None  # and by what
         self._running = False
         self._started = False
         self._opening = threading.Lock()
@@ -151,16 +155,16 @@ class Link:
 
     def answer(
         self,
-        ask: Callable[[Future[Any]], None],
+        ask: Callable[[Answer[Any]], None],
         deadline: float | None = None,
-        answer: Future[Any] | None = None,
+        answer: Answer[Any] | None = None,
     ) -> Any:
         """Call `ask(answer)` on the link's loop; the answer, or a `BrokerError` that says why there is none."""
-        future: Future[Any] = Future() if answer is None else answer
-        seconds = self._timeout_seconds if deadline is None else max(0.0, deadline - time.monotonic())
+        answer = Answer() if answer is None else answer
         try:
-            self._turns.ask(partial(self._ask, ask, future, seconds), future)
-            return future.result()
+            due = self._deadline() if deadline is None else deadline
+            self._turns.ask(partial(self._ask, ask, answer, due), answer)
+            return answer.result()
         except CancelledError as error:
             raise self.explain("it was disconnected") from error
         except Late as error:
@@ -208,21 +212,37 @@ class Link:
         except Exception:
             log.exception("%s", self.explain("pika failed; it goes on"))
 
-    def _ask(self, ask: Callable[[Future[Any]], None], answer: Future[Any], seconds: float) -> None:
+    def _ask(self, ask: Callable[[Answer[Any]], None], answer: Answer[Any], deadline: float) -> None:
         self._do_posted()
-        timer = self._loop.call_later(seconds, lambda: fail(answer, Late()))
-        answer.add_done_callback(lambda _: self._loop.remove_timeout(timer))
+        self._due[answer] = deadline
+        answer.add_done_callback(lambda answer: self._due.pop(answer, None))
+        self._wake_by(deadline)
         try:
             ask(answer)
         except Exception as error:  # noqa: BLE001  # raised to whoever waits for the answer
-            fail(answer, error)
+            answer.set_exception(error)
+
+    def _wake_by(self, deadline: float) -> None:
+        if deadline < self._wake_at:  # else that is early enough: a timer for each answer would cost more than asking
+            if self._timer:
+                self._loop.remove_timeout(self._timer)
+            self._timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._give_up)
+            self._wake_at = deadline
+
+    def _give_up(self) -> None:
+        """What is late; the others are looked at again in time."""
+        now, self._wake_at = time.monotonic(), math.inf
+        for answer in [answer for answer, deadline in self._due.items() if deadline <= now]:
+            answer.set_exception(Late())
+        if self._due:
+            self._wake_by(min(self._due.values()))
 
     def _connect(self, deadline: float) -> None:
-        def connect(opened: Future[Any]) -> None:
+        def connect(opened: Answer[Any]) -> None:
             self._connection = Connection(
                 self._parameters,
-                on_open_callback=partial(fulfil, opened),
-                on_open_error_callback=lambda _, error: fail(opened, error),
+                on_open_callback=opened.set_result,
+                on_open_error_callback=lambda _, error: opened.set_exception(error),
                 custom_ioloop=self._loop,
             )
 
@@ -232,16 +252,16 @@ class Link:
             self.post(self._abort)
             raise
 
-    def _disconnect(self, closed: Future[None]) -> None:
+    def _disconnect(self, closed: Answer[None]) -> None:
         connection = self._connection
         if connection is None or not connection.is_open:
-            return fulfil(closed, None)
-        connection.add_on_close_callback(lambda *_: fulfil(closed, None))
+            return closed.set_result(None)
+        connection.add_on_close_callback(lambda *_: closed.set_result(None))
         connection.close()
 
-    def _let_go(self, gone: Future[None]) -> None:
+    def _let_go(self, gone: Answer[None]) -> None:
         self._abort()
-        self.post(lambda: fulfil(gone, None))  # an abort takes one more round of the loop
+        self.post(lambda: gone.set_result(None))  # an abort takes one more round of the loop
 
     def _abort(self) -> None:
         """Let go of a socket at whose other end nobody answers; pika's own close waits for an answer."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
 
 from broker.testing import eventually
-from broker.turns import MOMENT_SECONDS, Loop, Turns
+from broker.turns import MOMENT_SECONDS, Answer, Loop, Turns
 
 
 class Town:
@@ -22,15 +22,15 @@ class Town:
         self.turns.start()
 
     def ask(self, seconds: float = 0.0) -> str:
-        answer: Future[str] = Future()
+        answer: Answer[str] = Answer()
         self.turns.ask(lambda: self.loop.call_later(seconds, self._tell, answer), answer)
-        return answer.result(0)
+        return answer.result()
 
     def ask_until(self, name: str) -> None:
         """At once, again and again, until that thread runs the loop."""
         assert any(self.ask() == name for _ in range(10_000))
 
-    def _tell(self, answer: Future[str]) -> None:
+    def _tell(self, answer: Answer[str]) -> None:
         answer.set_result(threading.current_thread().name)
 
 
@@ -87,7 +87,7 @@ def test_a_late_answer_keeps_nobody_from_an_early_one(town: Town) -> None:
     """Neither while the loop's own thread runs it, nor while the one that waits does."""
     me = threading.current_thread().name
     town.ask_until(me)
-    done = Future[str]()
+    done = Answer[str]()
     waiting = start(lambda: town.turns.ask(lambda: None, done))
     for _ in range(100):
         town.ask()
