@@ -25,9 +25,11 @@ from broker.testing import eventually
 
 PATIENCE_SECONDS = 120.0
 
-#: A new session's leader makes its standard input the terminal that Ctrl-C is sent by.
+#: A new session's leader makes its standard input the terminal that Ctrl-C is sent by, and does not ignore that, though
+#: the tests may, which some shell has put into the background.
 SHELL = (
-    "import fcntl, os, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "import fcntl, os, signal, termios; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
     "os.execvp('bash', ['bash', '--norc', '--noprofile', '--noediting', '-i'])"
 )
 READY = re.compile("\x1e([0-9]+)\x1f")  #: the prompt, with the status of the last command
