@@ -11,8 +11,6 @@ from broker.errors import BrokerError
 from broker.message import Event
 from broker.report import Settled
 
-READ_AHEAD = 8  #: for each handler
-
 
 @dataclass(frozen=True)
 class Options:
@@ -51,11 +49,6 @@ class SubscribeOptions:
     retry_delays: tuple[float, ...] = (0.2, 1, 5, 30, 120)  #: seconds before attempt 2, 3, …; the last repeats
     jitter: float = 0.2  #: each delay is drawn from ± this share of it
     prefetch: int = 200  #: how many messages may be with this member at a time; fewer while it is slow
-
-    @property
-    def read_ahead(self) -> int:
-        """How many messages a member reads ahead until it is seen to need more."""
-        return min(READ_AHEAD * self.concurrency, self.prefetch)
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "max_attempts", "lease_seconds", "prefetch"):

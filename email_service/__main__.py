@@ -29,6 +29,7 @@ from events import USER_REGISTERED
 from faults import Faults
 
 NAME = "email-service"
+HERE = 8  #: events here for each email that is sent at a time; no other replica can send theirs meanwhile
 
 
 @contextmanager
@@ -47,6 +48,7 @@ def service(settings: Settings) -> Iterator[Server]:
         drain=drain,
         queue=GROUP,
         concurrency=settings.concurrency,
+        prefetch=HERE * settings.concurrency,
         retry_delays=settings.retry_delays,
         max_attempts=settings.max_attempts,
         lease_seconds=settings.lease_seconds,

@@ -21,7 +21,7 @@ from broker.rabbitmq.link import Link
 from broker.source import BroadcastSource, Delivery, Source
 
 MAX_PREFETCH = 2**16 - 1  #: AMQP's highest
-FEW, MANY = "few", "many"  #: tags of consumers; channels do not share them
+TAG = "intake"  #: names a consumer; channels do not share them
 
 
 class Letter(NamedTuple):
@@ -45,9 +45,6 @@ class Intake:
         self._line: Line | None = None
         self._arrived: deque[Letter] = deque()
         self._held: dict[int, None] = {}  # tags in order, delivered and not settled; on the link's thread only
-        self._few = 0  # how many the server sends at first
-        self._consume_more: Callable[[Any], None] = _ignore
-        self._tag = FEW  # of the consumer
         self._stopped = False
 
     def open(self) -> None:
@@ -65,29 +62,19 @@ class Intake:
         if self._stopped:
             line.drop()
 
-    def consume(self, line: Line, queue: str, prefetch: int, few: int) -> None:
-        """Let the server deliver from that queue: a few messages at first; `prefetch` in all, once more are taken."""
-        prefetch = min(prefetch, MAX_PREFETCH)
-        self._few = few if 2 * few < prefetch else prefetch
-        self._tag = FEW
+    def consume(self, line: Line, queue: str, prefetch: int) -> None:
+        """Let the server deliver from that queue."""
+        line.ask("basic_qos", prefetch_count=min(prefetch, MAX_PREFETCH))
 
         def arrive(_: Any, method: Any, properties: BasicProperties, body: bytes) -> None:
             self._arrive(Letter(line, method.delivery_tag, _parcel(properties, body, method)))
 
-        def consume_more(channel: Any) -> None:
-            channel.basic_qos(prefetch_count=prefetch - self._few)
-            channel.basic_consume(queue, arrive, consumer_tag=MANY)
-
-        self._consume_more = consume_more
-        line.ask("basic_qos", prefetch_count=self._few)
-        line.ask("basic_consume", queue=queue, on_message_callback=arrive, consumer_tag=FEW)
+        line.ask("basic_consume", queue=queue, on_message_callback=arrive, consumer_tag=TAG)
 
     def take(self, limit: int, timeout_seconds: float) -> list[Letter]:
         """As `Source.fetch`."""
         if not self._stopped and (self._line is None or self._line.lost):
             self.open()
-        if limit > self._few and self._tag == FEW and self._line:
-            self._line.do(self._want_more)
         with self._changed:
             self._changed.wait_for(lambda: self._arrived or self._idle(), timeout_seconds)
             return [self._arrived.popleft() for _ in range(min(limit, len(self._arrived)))]
@@ -106,7 +93,7 @@ class Intake:
             left, self._arrived = list(self._arrived), deque()
             self._changed.notify_all()
         if self._line:
-            self._line.do(lambda channel: channel.basic_cancel(self._tag))
+            self._line.do(_cancel)
             self.settle(left, requeue=True)
 
     def close(self) -> None:
@@ -137,16 +124,6 @@ class Intake:
                 self._arrived.append(letter)
                 return
         self.settle([letter], requeue=True)
-
-    def _want_more(self, channel: Any) -> None:
-        """AMQP takes a consumer's limit when that begins, so another one takes over.
-
-        When all of the few are here: what is on its way to a consumer that is cancelled goes back, and that counts.
-        """
-        if self._tag == FEW and len(self._held) == self._few and not self._stopped:
-            channel.basic_cancel(FEW)
-            self._tag = MANY
-            self._consume_more(channel)
 
     def _settle(self, channel: Any, tags: set[int], requeue: bool) -> None:
         """What is first among the held in one command, the rest one by one."""
@@ -241,7 +218,7 @@ class RabbitMQSource(Source[Letter]):
             layout.prepare_group(self._link, self._group, [_milliseconds(d) for d in self._options.retry_delays if d])
         layout.join_group(self._link, self._topic, self._group)
         self._listen(line)
-        intake.consume(line, self._group, self._options.prefetch, self._options.read_ahead)
+        intake.consume(line, self._group, self._options.prefetch)
 
     def _listen(self, line: Line) -> None:
         """Be counted among the members, and say when asked how much is held here."""
@@ -299,15 +276,15 @@ class RabbitMQBroadcast(BroadcastSource):
 
     def _join(self, line: Line, intake: Intake) -> None:
         layout.join_broadcasts(self._link, self._topic, self._queue)
-        intake.consume(line, self._queue, self._prefetch, self._prefetch)
+        intake.consume(line, self._queue, self._prefetch)
 
 
 def _milliseconds(seconds: float) -> int:
     return math.ceil(seconds * 1000)
 
 
-def _ignore(_: Any) -> None:
-    """Nothing is consumed yet."""
+def _cancel(channel: Any) -> None:
+    channel.basic_cancel(TAG)
 
 
 def _parcel(properties: BasicProperties, body: bytes, method: Any) -> wire.Parcel:

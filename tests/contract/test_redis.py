@@ -129,7 +129,7 @@ class TestRedisItself(OnRedis):
         self, harness: Harness, topic: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Also when it is many, and published in the same millisecond."""
-        monkeypatch.setattr("broker.options.READ_AHEAD", 300)
+        monkeypatch.setattr("broker.inflight.AT_FIRST", 300)
         b, consumer = harness.connect(), harness.connect()
         proceed = threading.Event()
         held, seen = Recorder(lambda event: proceed.wait(60)), Recorder()

@@ -12,9 +12,9 @@ import pytest
 
 from broker.delivery import Subscription
 from broker.errors import BrokerError, DrainTimeout, Reject
-from broker.inflight import InFlight
+from broker.inflight import AT_FIRST, InFlight
 from broker.message import Event, Message
-from broker.options import READ_AHEAD, SubscribeOptions
+from broker.options import SubscribeOptions
 from broker.report import Settled
 from broker.source import BroadcastSource, Delivery, Source
 from broker.testing import Recorder, eventually
@@ -181,7 +181,7 @@ def test_a_member_with_a_slow_handler_leaves_the_rest_to_others(start: Start) ->
     subscription = start(source, seen)
     started.set()
     seen.wait(200)
-    assert max(waiting) <= 2 * READ_AHEAD
+    assert max(waiting) <= 2 * AT_FIRST
 
 
 def test_a_member_with_a_quick_handler_reads_ahead_as_far_as_it_may(start: Start) -> None:
