@@ -9,7 +9,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from pika import BasicProperties  # type: ignore[import-untyped]  # pika has no types
-from pika.exceptions import ConsumerCancelled  # type: ignore[import-untyped]
+from pika.exceptions import ChannelWrongStateError, ConsumerCancelled  # type: ignore[import-untyped]
 from pika.spec import Basic  # type: ignore[import-untyped]
 
 from broker.errors import BrokerError
@@ -129,6 +129,8 @@ class Line:
 
     def _send(self, flight: Flight, batch: Batch, landed: Answer[None]) -> None:
         self._expect(landed)
+        if not self._channel.is_open:
+            raise ChannelWrongStateError("the channel is being closed")
         self._flight = flight
         if batch.first:
             batch.first(self._channel)

@@ -19,6 +19,7 @@ from typing import Any
 
 from pika import BasicProperties, ConnectionParameters  # type: ignore[import-untyped]
 from pika.adapters.select_connection import IOLoop  # type: ignore[import-untyped]  # pika has no types
+from pika.exceptions import StreamLostError  # type: ignore[import-untyped]  # the same
 
 from broker.errors import BrokerError
 from broker.rabbitmq.causes import LOCKED, Refused, translated
@@ -205,6 +206,8 @@ class Link:
     def _poll(self) -> None:
         self._loop.poll()
         self._loop.process_timeouts()
+        if self._wake_at < time.monotonic():  # the timer is gone: pika forgets those that are due with one that raises
+            self._give_up()
 
     def _safely(self, function: Callable[[], None]) -> None:
         try:
@@ -267,7 +270,9 @@ class Link:
         """Let go of a socket at whose other end nobody answers; pika's own close waits for an answer."""
         connection, self._connection = self._connection, None
         if connection is not None and not connection.is_closed:
-            if connection.is_open or connection.is_closing:
-                connection._adapter_disconnect_stream()  # noqa: SLF001  # there is no other way
+            if connection.is_open:
+                connection._terminate_stream(StreamLostError("given up"))  # noqa: SLF001  # there is no other way
+            elif connection.is_closing:
+                connection._adapter_disconnect_stream()  # noqa: SLF001  # the same
             else:
                 connection.close()

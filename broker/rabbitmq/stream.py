@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -134,5 +135,7 @@ class Stream(AbstractStreamTransport, AbstractIOReference):  # type: ignore[misc
         self._ended = True
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_writer(self._sock.fileno())
+        with suppress(OSError):  # it is lost already
+            self._sock.shutdown(socket.SHUT_RDWR)  # a process that was forked off may have it open, too
         self._sock.close()
         return True

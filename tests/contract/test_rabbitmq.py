@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
@@ -416,6 +417,28 @@ class TestRabbitMQItself(OnRabbitMQ):
             all_raise_in_time(b, topic, seconds=1, cause="no answer")
             with in_time(2):
                 b.disconnect()
+
+    def test_a_deadline_holds_though_pika_forgets_its_timer(self, b: Broker) -> None:
+        """As it does when another one that is due in the same moment raises."""
+        link: Any = b._publishing  # type: ignore[attr-defined]  # nothing else fails so
+
+        def ask(_: object) -> None:
+            link._loop.call_later(0.01, lambda: 1 // 0)
+            link._loop.call_later(0, lambda: time.sleep(0.2))
+
+        with pytest.raises(BrokerError, match="no answer"):
+            link.answer(ask, time.monotonic() + 0.1)
+
+    def test_a_connection_that_is_given_up_is_made_anew(
+        self, b: Broker, topic: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Also one that had been opened just then, too late."""
+        link: Any = b._publishing  # type: ignore[attr-defined]  # nothing else is that late
+        link.post(link._abort)
+        seen = Recorder()
+        b.subscribe(topic, seen, queue="g")
+        only_this_arrives(b, topic, seen, before=0)
+        assert "pika failed" not in caplog.text
 
     def test_a_failed_batch_that_was_never_sent_names_all_of_it(self, b: Broker, topic: str) -> None:
         """A channel that ends just before is no confirmation."""
