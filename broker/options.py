@@ -48,7 +48,7 @@ class SubscribeOptions:
     lease_seconds: float = 30  #: how long a message is kept from other members when its own goes silent
     retry_delays: tuple[float, ...] = (0.2, 1, 5, 30, 120)  #: seconds before attempt 2, 3, …; the last repeats
     jitter: float = 0.2  #: each delay is drawn from ± this share of it
-    prefetch: int = 200  #: how many messages may be with this member at a time; fewer while it is slow
+    prefetch: int = 200  #: how many messages may be with this member at a time; fewer where it asks for them (ADR 15)
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "max_attempts", "lease_seconds", "prefetch"):

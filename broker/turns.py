@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-MOMENT_SECONDS = 0.001  #: who asks again within this takes the loop over; so long it is then left to others
+MOMENT_SECONDS = 0.001  #: who asks within this of the last answer takes the loop over; its own thread sleeps so long
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Loop:
 class Answer(Generic[T]):
     """What the loop has for a thread that asks; the first that is set counts.
 
-    A `Future` for this alone: what that does with locks, and with threads that wait, takes longer than all of `ask`.
+    The locks of a `Future`, and its waiters, would cost more than all of `ask`.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Answer(Generic[T]):
         return self._result  # type: ignore[no-any-return]  # a T, once it is there
 
     def set_result(self, result: T) -> None:
-        """To be called on the loop, as `set_exception`."""
+        """To be called on the loop, or under a lock of the caller's; `set_exception`, too."""
         if not self._done:
             self._result = result
             self._set()
@@ -64,7 +64,7 @@ class Answer(Generic[T]):
             self._set()
 
     def add_done_callback(self, function: Callable[[Answer[T]], object]) -> None:
-        """Call `function(answer)` once it is there, or now; both, if it comes just now."""
+        """Call `function(answer)` once it is there, or now; twice, if it comes just now."""
         self._callbacks.append(function)
         if self._done:
             function(self)

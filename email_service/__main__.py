@@ -29,12 +29,12 @@ from events import USER_REGISTERED
 from faults import Faults
 
 NAME = "email-service"
-HERE = 8  #: events here for each email that is sent at a time; no other replica can send theirs meanwhile
+HERE = 8  #: events that a replica holds for each email that it sends at a time; no other replica can have them
 
 
 @contextmanager
 def service(settings: Settings) -> Iterator[Server]:
-    """The whole email service, serving; at the end it finishes what it is sending, answers what runs, and lets go."""
+    """The whole email service, serving; at the end it answers what runs, finishes what it is sending, and lets go."""
     database = Database(settings.database, Base.metadata, schema_name=SCHEMA_NAME, schema_version=SCHEMA_VERSION)
     inbox = Inbox(database, settings.claim_seconds)
     drain, registry = Drain(settings.drain_seconds), new_registry()

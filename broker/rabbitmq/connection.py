@@ -1,6 +1,6 @@
 """pika's connection, with shorter ways for what every message needs.
 
-pika sends a message in three packets, and for each frame that arrives it looks twice, by names, for what to call.
+pika sends a message in three packets, and for each method that arrives it looks twice, by names, for what to call.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ class Batch(NamedTuple):
     key: str
     messages: Sequence[tuple[BasicProperties, bytes]]
     mandatory: bool  #: give back what no queue takes
-    first: Callable[[Any], None] | None = None  #: asked of the channel before; if refused, no message is looked at
+    first: Callable[[Any], None] | None = (
+        None  #: asked of the channel before; a server that refuses it ignores the messages
+    )
 
 
 class Connection(SelectConnection):  # type: ignore[misc]  # pika has no types
@@ -35,11 +37,11 @@ class Connection(SelectConnection):  # type: ignore[misc]  # pika has no types
         super().__init__(*arguments, custom_ioloop=Streams(custom_ioloop), **options)
 
     def hear(self, channel: int, confirmed: Callable[[Any], None]) -> None:
-        """Call that with each `Basic.Ack` and `Basic.Nack` of the channel; what `confirm_delivery` was given is not."""
+        """Call that with each `Basic.Ack` and `Basic.Nack` of the channel, in place of pika."""
         self._hearing[channel] = confirmed
 
     def publish(self, channel: int, batch: Batch) -> None:
-        """As `Channel.basic_publish` for each message, in one piece."""
+        """As `Channel.basic_publish` for each message, but together, in pieces of about `PIECE_BYTES`."""
         for piece in _together(self._frames(channel, batch)):
             self._output_marshaled_frames([piece])
 

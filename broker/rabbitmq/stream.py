@@ -1,7 +1,7 @@
 """A plain TCP connection on pika's loop, as pika lets others make them (`pika.adapters.utils.nbio_interface`).
 
 pika's own asks the loop to say when the socket takes more before it sends anything, and reads until there is nothing
-left: two rounds of the loop and a call of the system, for each message. With TLS, the stream is pika's.
+left: two rounds of the loop for each message instead of one, and a second `recv`. With TLS, the stream is pika's.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Stream(AbstractStreamTransport, AbstractIOReference):  # type: ignore[misc
         self._ended = False
 
     def begin(self, on_done: Callable[[Any], None]) -> None:
-        """From now on there are data; `on_done` is told, as pika wants it."""
+        """Start to read, and tell `on_done` the stream and its protocol, or the error."""
         if self._ended:
             return
         self._loop.set_reader(self._sock.fileno(), self._read)
@@ -67,7 +67,7 @@ class Stream(AbstractStreamTransport, AbstractIOReference):  # type: ignore[misc
             on_done((self, self._protocol))
 
     def cancel(self) -> bool:
-        """Nobody is told; whether there was anything to end."""
+        """End, and tell nobody; whether it was open."""
         return self._end()
 
     def abort(self) -> None:
