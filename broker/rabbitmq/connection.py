@@ -24,9 +24,7 @@ class Batch(NamedTuple):
     key: str
     messages: Sequence[tuple[BasicProperties, bytes]]
     mandatory: bool  #: give back what no queue takes
-    first: Callable[[Any], None] | None = (
-        None  #: asked of the channel before; a server that refuses it ignores the messages
-    )
+    first: Callable[[Any], None] | None = None  #: asked of the channel before; refused, no message is looked at
 
 
 class Connection(SelectConnection):  # type: ignore[misc]  # pika has no types

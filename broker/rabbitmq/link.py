@@ -50,7 +50,6 @@ class Link:
         self._posted: deque[Callable[[], None]] = deque()
         self._due: dict[Answer[Any], float] = {}  # answer → deadline; on the loop only, as the next
         self._wake_at = math.inf  # when they are looked at
-        self._timer: Any = None  # and by what
         self._running = False
         self._started = False
         self._opening = threading.Lock()
@@ -206,7 +205,7 @@ class Link:
     def _poll(self) -> None:
         self._loop.poll()
         self._loop.process_timeouts()
-        if self._wake_at < time.monotonic():  # the timer is gone: pika forgets those that are due with one that raises
+        if self._wake_at <= time.monotonic():
             self._give_up()
 
     def _safely(self, function: Callable[[], None]) -> None:
@@ -226,11 +225,10 @@ class Link:
             answer.set_exception(error)
 
     def _wake_by(self, deadline: float) -> None:
-        if deadline < self._wake_at:  # else that is early enough: a timer for each answer would cost more than asking
-            if self._timer:
-                self._loop.remove_timeout(self._timer)
-            self._timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._give_up)
+        """Let there be a round of the loop by then. A timer for each answer would cost more than asking."""
+        if deadline < self._wake_at:
             self._wake_at = deadline
+            self._loop.call_later(max(0.0, deadline - time.monotonic()), lambda: None)
 
     def _give_up(self) -> None:
         """What is late; the others are looked at again in time."""
