@@ -24,6 +24,7 @@ from broker.errors import BrokerError, NoSubscriber, PublishError, Reject
 from broker.message import MAX_BODY_BYTES, Event, Message
 from broker.names import LOWER, MAX_NAME_BYTES, encode
 from broker.rabbitmq import RabbitMQBroker, layout, wire
+from broker.rabbitmq.connection import Batch
 from broker.testing import BrokerContract, Harness, Recorder, eventually, surely
 from broker.testing.case import QUICK, Case, numbered, only_this_arrives, texts
 from tests.contract.in_time import all_raise_in_time, in_time, raises_in_time
@@ -428,6 +429,16 @@ class TestRabbitMQItself(OnRabbitMQ):
 
         with pytest.raises(BrokerError, match="no answer"):
             link.answer(ask, time.monotonic() + 0.1)
+
+    def test_nothing_is_sent_on_a_channel_that_is_being_closed(self, b: Broker) -> None:
+        """The server would not look at it, or close the connection."""
+        link: Any = b._publishing  # type: ignore[attr-defined]  # nothing else is that late
+        line = link.line()
+        line.drop()
+        parcel = (wire.publish(Message(b"x")), b"x")
+        flight = line.publish(Batch("", "nobody's", [parcel], mandatory=False), time.monotonic() + 10)
+        assert "is being closed" in str(flight.error)
+        assert flight.unconfirmed == [0]
 
     def test_a_connection_that_is_given_up_is_made_anew(
         self, b: Broker, topic: str, caplog: pytest.LogCaptureFixture
