@@ -83,7 +83,7 @@ def _by_threads(send: Callable[[Message], None], given: Sequence[Message], end: 
 
 def _drained(folder: Path, given: Sequence[Message]) -> float:
     with broker.connect("http", data_dir=folder) as bus:
-        bus.subscribe(TOPIC, lambda _: None, queue=GROUP).unsubscribe()
+        bus.subscribe(TOPIC, lambda _: None, group=GROUP).unsubscribe()
         for start in range(0, len(given), BATCH):
             bus.publish(TOPIC, *given[start : start + BATCH])
         with receiver(folder):

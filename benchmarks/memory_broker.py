@@ -19,7 +19,7 @@ def answer(bench: Bench) -> Answer:
         feed = messages(bench.effort.prepared)
         meter = Meter(len(feed), float("inf"))
         with broker.connect(bench.address("memory")) as bus:
-            bus.subscribe("topic", lambda event: meter(event.message), queue=GROUP)
+            bus.subscribe("topic", lambda event: meter(event.message), group=GROUP)
             began = time.perf_counter()
             for start in range(0, len(feed), BATCH):
                 bus.publish("topic", *feed[start : start + BATCH])

@@ -48,7 +48,7 @@ def _measured(bench: Bench, kind: str, sizes: list[int]) -> Rates:
         for size in sizes:
             database = running.enter_context(outbox(bench.database(kind), size))
             bus = running.enter_context(broker.connect(bench.address("memory")))
-            bus.subscribe(USER_REGISTERED, lambda _: None, queue=EMAIL_GROUP).unsubscribe()
+            bus.subscribe(USER_REGISTERED, lambda _: None, group=EMAIL_GROUP).unsubscribe()
             rivals[str(size)] = partial(_drain, database, Relay(database, bus), min(sizes))
         return side_by_side(bench.effort.rounds, rivals)
 

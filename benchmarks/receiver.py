@@ -31,7 +31,7 @@ def main() -> None:
         Server(take, "127.0.0.1", 0) as server,
         server.taking_requests(),
     ):
-        bus.subscribe(topic, lambda _: None, queue=GROUP)
+        bus.subscribe(topic, lambda _: None, group=GROUP)
         print(server.url, flush=True)
         sys.stdin.read()
 

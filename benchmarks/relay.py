@@ -44,7 +44,7 @@ def _measured(bench: Bench, name: str) -> Rates:
         broker.connect(address, data_dir=folder) as bus,
     ):
         waiting = topic()  # of its own: the email service of another question would have all of it to refuse
-        bus.subscribe(waiting, lambda _: None, queue=GROUP).unsubscribe()
+        bus.subscribe(waiting, lambda _: None, group=GROUP).unsubscribe()
         relayed = partial(_relayed, database, Relay(database, bus), bench.effort.received, waiting)
         libraries = {client.name: partial(_published, bench, client) for client in clients if client.name == LIBRARY}
         return side_by_side(bench.effort.rounds, {"ours": relayed, **libraries})

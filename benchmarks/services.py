@@ -47,4 +47,4 @@ def bare_server(*words: str) -> Iterator[str]:
 def make_group(address: str, folder: Path) -> None:
     """Let the group of the email service be known, so that events can be published before it runs."""
     with broker.connect(address, data_dir=folder) as bus:
-        bus.subscribe(USER_REGISTERED, lambda _: None, queue=EMAIL_GROUP).unsubscribe()
+        bus.subscribe(USER_REGISTERED, lambda _: None, group=EMAIL_GROUP).unsubscribe()

@@ -1,7 +1,7 @@
 """One delivery contract on every broker, swapped with one word. Start reading at `base.py`.
 
 with broker.connect("nats://localhost:4222") as b:          # or "nats", or $BROKER
-    b.subscribe("user.registered", handler, queue="email-service")
+    b.subscribe("user.registered", handler, group="email-service")
     b.publish("user.registered", Message(body=b"…"))
 """
 

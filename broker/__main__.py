@@ -1,9 +1,9 @@
 """The broker from the command line: `python -m broker --help`.
 
     python -m broker publish user.registered '{"id": "1"}' --header ce-type=test
-    python -m broker subscribe user.registered --queue audit
+    python -m broker subscribe user.registered --group audit
     python -m broker dead list | show ID | replay ID | replay --all | discard ID --reason "…"
-    python -m broker groups list | forget TOPIC QUEUE
+    python -m broker groups list | forget TOPIC GROUP
     python -m broker promises
     python -m broker certificates DIR NAME…
 
@@ -79,7 +79,7 @@ def subscribe(options: argparse.Namespace) -> int:
             enough.set()
 
     with reach(options) as b:
-        subscription = b.subscribe(options.topic, show, queue=options.queue)
+        subscription = b.subscribe(options.topic, show, group=options.group)
         subscribed.set()
         print(f"subscribed to {options.topic}; Ctrl-C ends it", file=sys.stderr, flush=True)
         enough.wait()
@@ -98,9 +98,9 @@ def groups_forget(options: argparse.Namespace) -> int:
     """End a group; what waits for it is dropped, and so are its dead letters."""
     with reach(options) as b:
         there = b.groups()
-        if (options.topic, options.queue) not in [(group.topic, group.queue) for group in there]:
-            raise NotThere(f"no group {shown(f'{options.topic} → {options.queue}')}; {those(there)}")
-        b.group(options.topic, options.queue).forget()
+        if (options.topic, options.group) not in [(group.topic, group.name) for group in there]:
+            raise NotThere(f"no group {shown(f'{options.topic} → {options.group}')}; {those(there)}")
+        b.group(options.topic, options.group).forget()
     return 0
 
 
@@ -151,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = _add(commands, "subscribe", subscribe)
     command.add_argument("topic")
-    command.add_argument("--queue", help="join this group; without it, listen")
+    command.add_argument("--group", help="join this group; without it, listen")
     command.add_argument("--count", type=int, default=0, metavar="N", help="end after N messages")
 
     _add_dead(commands.add_parser("dead", help="dead letters").add_subparsers(required=True, metavar="COMMAND"))
@@ -159,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(groups, "list", groups_list)
     command = _add(groups, "forget", groups_forget)
     command.add_argument("topic")
-    command.add_argument("queue")
+    command.add_argument("group")
     command = _add(commands, "promises", promises)
     command.add_argument("--into", type=Path, metavar="FILE", help="write it between the marks in this document")
 
@@ -179,7 +179,7 @@ def _add_dead(dead: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     ):
         command = _add(dead, name, function)
         command.add_argument("--topic", help="of this topic only")
-        command.add_argument("--queue", help="of this group only")
+        command.add_argument("--group", help="of this group only")
         if name == "replay":
             which = command.add_mutually_exclusive_group(required=True)
             which.add_argument("id", nargs="?", help="as `list` shows it")

@@ -7,10 +7,10 @@ README's table is generated from that, and `broker.testing` holds every broker t
 
  1. **Confirmed.** `publish` returned: the broker has every message. It raised: those it names may or may
     not be stored. Publishing them again loses nothing and may deliver them twice; consumers tell by `ce-id`.
- 2. **Broadcast.** A subscription without `queue` gets each message published while it is in force, also
+ 2. **Broadcast.** A subscription without `group` gets each message published while it is in force, also
     across a reconnect. It has no past, no redelivery by the broker and no dead letters: a handler that
     raises is retried in its own process, then the message is logged and passed over.
- 3. **Groups.** Subscriptions with the same `queue` are the members of one group. Each message goes to one
+ 3. **Groups.** Subscriptions with the same `group` are the members of one group. Each message goes to one
     member at a time; every group gets its own delivery. When a member dies, another takes over.
  4. **Durable.** A group that has been seen once keeps its messages, for the retention, while none of its
     members is alive, and across a restart of the broker.
@@ -101,9 +101,9 @@ class DeadLetter:
 class Group(ABC):
     """One group of one topic as an operator sees it: what waits for it, and its dead letters."""
 
-    def __init__(self, topic: str, queue: str) -> None:
+    def __init__(self, topic: str, name: str) -> None:
         self.topic = topic
-        self.queue = queue
+        self.name = name
 
     @abstractmethod
     def backlog(self) -> int:
@@ -248,8 +248,8 @@ class Broker(ABC):
         chosen = SubscribeOptions(**options)  # type: ignore[arg-type]  # names checked above
         if not self.promises.jitter:
             chosen = replace(chosen, jitter=0.0)
-        if chosen.queue is not None:
-            checked(chosen.queue, "queue")
+        if chosen.group is not None:
+            checked(chosen.group, "group")
         with self._lifecycle:
             self._must_be_connected()
             if self._ending:
@@ -267,7 +267,7 @@ class Broker(ABC):
         return subscription
 
     def subscriber(self, topic: str, **options: object) -> Callable[[Handler], Handler]:
-        """Decorator: `@b.subscriber("user.registered", queue="email-service")` subscribes the function."""
+        """Decorator: `@b.subscriber("user.registered", group="email-service")` subscribes the function."""
 
         def decorate(handler: Handler) -> Handler:
             self.subscribe(topic, handler, **options)
@@ -279,19 +279,19 @@ class Broker(ABC):
         """A publisher of objects to one topic."""
         return Publisher(self, checked(topic, "topic"))
 
-    def group(self, topic: str, queue: str) -> Group:
+    def group(self, topic: str, name: str) -> Group:
         """One group, to ask for its backlog and its dead letters; it need not exist."""
         self._must_be_connected()
-        return self._group(checked(topic, "topic"), checked(queue, "queue"))
+        return self._group(checked(topic, "topic"), checked(name, "group"))
 
     def groups(self) -> list[Group]:
         """Every group that has ever subscribed and was not forgotten."""
         self._must_be_connected()
         return self._groups()
 
-    def backlog(self, topic: str, queue: str) -> int:
+    def backlog(self, topic: str, group: str) -> int:
         """How many messages wait for that group or are with one of its members."""
-        return self.group(topic, queue).backlog()
+        return self.group(topic, group).backlog()
 
     def error(self, cause: object) -> BrokerError:
         """A `BrokerError` that names this broker, its address and the cause."""
@@ -352,7 +352,7 @@ class Broker(ABC):
         """Where the deliveries of a new subscription come from; in force when this returns."""
 
     @abstractmethod
-    def _group(self, topic: str, queue: str) -> Group:
+    def _group(self, topic: str, name: str) -> Group:
         """The group of that name."""
 
     @abstractmethod

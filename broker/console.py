@@ -24,11 +24,11 @@ def reach(options: argparse.Namespace, *, observer: bool = False) -> Broker:
 
 
 def groups(b: Broker, options: argparse.Namespace) -> list[Group]:
-    """Those that `--topic` and `--queue` leave; `NotThere` when they leave none. None is made by asking."""
+    """Those that `--topic` and `--group` leave; `NotThere` when they leave none. None is made by asking."""
     there = b.groups()
-    chosen = [g for g in there if options.topic in (None, g.topic) and options.queue in (None, g.queue)]
-    if not chosen and (options.topic is not None or options.queue is not None):
-        wanted = f"{options.topic or 'any topic'} → {options.queue or 'any group'}"
+    chosen = [g for g in there if options.topic in (None, g.topic) and options.group in (None, g.name)]
+    if not chosen and (options.topic is not None or options.group is not None):
+        wanted = f"{options.topic or 'any topic'} → {options.group or 'any group'}"
         raise NotThere(f"no group {shown(wanted)}; {those(there)}")
     return chosen
 
@@ -40,7 +40,7 @@ def those(there: list[Group]) -> str:
 
 def named(group: Group) -> str:
     """The group in a line."""
-    return shown(f"{group.topic} → {group.queue}")
+    return shown(f"{group.topic} → {group.name}")
 
 
 def shown(text: str) -> str:

@@ -2,7 +2,7 @@
 
     ID  user.registered → email-service  first time … last time  attempts 1  unknown type 'user.deleted.v1'; …
 
-An id is written as `list` shows it. `--topic` and `--queue` narrow each of them down to one group; without them an id
+An id is written as `list` shows it. `--topic` and `--group` narrow each of them down to one group; without them an id
 that is dead in several groups is shown, replayed or discarded in each.
 """
 
@@ -36,7 +36,7 @@ def dead_show(options: argparse.Namespace) -> int:
     with reach(options, observer=True) as b:
         found = _asked_for(b, options)
     for group, letter in _each(found):
-        print(f"id            {_id(letter)}\ntopic         {shown(group.topic)}\ngroup         {shown(group.queue)}")
+        print(f"id            {_id(letter)}\ntopic         {shown(group.topic)}\ngroup         {shown(group.name)}")
         print(f"reason        {shown(letter.reason)}\nattempts      {letter.attempts}")
         print(f"published at  {letter.published_at:%Y-%m-%d %H:%M:%S.%f} UTC")
         print(f"given up at   {letter.failed_at:%Y-%m-%d %H:%M:%S.%f} UTC")
@@ -104,7 +104,7 @@ def _record(group: Group, letter: DeadLetter, why: str) -> str:
         "event": f"dead letter discarded: {why}",
         "event_id": letter.message.id,
         "topic": group.topic,
-        "queue": group.queue,
+        "group": group.name,
         "reason": letter.reason,
         "attempts": letter.attempts,
         "published_at": letter.published_at.isoformat(),

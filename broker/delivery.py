@@ -66,7 +66,7 @@ class Subscription:
         self._handler = handler
         self._source = source
         self._drain_seconds = drain_seconds
-        self._report = Report(topic, options.queue, on_error, on_settled)
+        self._report = Report(topic, options.group, on_error, on_settled)
         self._flight = InFlight(options)
         self._later: list[_Later] = []  # a heap
         self._later_lock = threading.Lock()
@@ -122,7 +122,7 @@ class Subscription:
             raise DrainTimeout(f"{self!r} was not done by its deadline; what it had will be delivered again")
 
     def __repr__(self) -> str:
-        return f"subscription of {self.options.queue or 'everyone'} to {self.topic}"
+        return f"subscription of {self.options.group or 'everyone'} to {self.topic}"
 
     # --- the fetcher ---------------------------------------------------------------------------------------
 
@@ -184,7 +184,7 @@ class Subscription:
         if GROUP in delivery.message.header:
             self._report.replayed(delivery)
         ack = partial(self._ack, delivery)
-        event = Event(self.topic, delivery.message.without(GROUP), delivery.attempt, self.options.queue, ack)
+        event = Event(self.topic, delivery.message.without(GROUP), delivery.attempt, self.options.group, ack)
         try:
             self._handler(event)
         except Reject as reject:
@@ -230,7 +230,7 @@ class Subscription:
         delay = self._delay(delivery.attempt) if delay is None else delay
         if not self._flight.settle(delivery):
             return
-        if self.options.queue is None:
+        if self.options.group is None:
             return self._again_here(delivery, reason, delay)
         self._report.retried(delivery, reason, delay)
         try:
@@ -249,7 +249,7 @@ class Subscription:
     def _bury(self, delivery: Delivery[Any], reason: str) -> None:
         if not self._flight.is_open(delivery):
             return
-        if self.options.queue is None:
+        if self.options.group is None:
             return self._pass_over(delivery, reason)
         reason = reason.encode(errors="replace").decode()  # an exception may quote what is no Unicode
         try:
@@ -329,4 +329,4 @@ class Subscription:
             later.action()
 
     def _thread(self, target: Callable[[], None], role: str) -> threading.Thread:
-        return threading.Thread(target=target, name=f"{self.options.queue or self.topic}-{role}", daemon=True)
+        return threading.Thread(target=target, name=f"{self.options.group or self.topic}-{role}", daemon=True)

@@ -2,7 +2,7 @@
 
 BrokerError                 anything below; catch this one
 ├── UnknownBroker           no broker of that name, or its extra is not installed
-├── InvalidName             a topic or queue name that no broker takes
+├── InvalidName             a topic or group name that no broker takes
 ├── MessageTooLarge         refused before anything was sent
 ├── PublishError            some messages were not confirmed; says which
 │   └── NoSubscriber        mandatory, and the topic has no group yet
@@ -27,7 +27,7 @@ class UnknownBroker(BrokerError):
 
 
 class InvalidName(BrokerError):
-    """A topic or queue name that cannot be used on every broker."""
+    """A topic or group name that cannot be used on every broker."""
 
 
 class MessageTooLarge(BrokerError):

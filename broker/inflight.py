@@ -82,7 +82,7 @@ class InFlight:
 
     def _admit(self, delivery: Delivery[Any]) -> None:
         target = delivery.message.header.get(GROUP)
-        if target is not None and target != self._options.queue:
+        if target is not None and target != self._options.group:
             self._acks.append(delivery)  # a replay that is meant for another group
             self._for_keeper.notify()
             return

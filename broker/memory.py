@@ -58,15 +58,15 @@ class MemoryBroker(Broker):
             inbox.put(messages)
 
     def _source(self, topic: str, options: SubscribeOptions) -> Source[Any]:
-        if options.queue is None:
+        if options.group is None:
             return MemoryBroadcast(self._bus, topic)
-        return MemorySource(self._bus, topic, options.queue)
+        return MemorySource(self._bus, topic, options.group)
 
-    def _group(self, topic: str, queue: str) -> Group:
-        return MemoryGroup(self._bus, topic, queue)
+    def _group(self, topic: str, name: str) -> Group:
+        return MemoryGroup(self._bus, topic, name)
 
     def _groups(self) -> list[Group]:
-        return [MemoryGroup(self._bus, topic, queue) for topic, queue in self._bus.all_groups()]
+        return [MemoryGroup(self._bus, topic, name) for topic, name in self._bus.all_groups()]
 
 
 class Bus:
@@ -88,10 +88,10 @@ class Bus:
             cls._named[address] = bus
             return bus  # type: ignore[return-value]  # the dictionary holds what `cls()` made
 
-    def group(self, topic: str, queue: str) -> Queue:
+    def group(self, topic: str, name: str) -> Queue:
         """The group's queue, made when it is new."""
         with self._lock:
-            return self._groups.setdefault((topic, queue), Queue())
+            return self._groups.setdefault((topic, name), Queue())
 
     def groups_of(self, topic: str) -> list[Queue]:
         """The queue of each group of the topic."""
@@ -103,15 +103,15 @@ class Bus:
         with self._lock:
             return list(self._groups)
 
-    def find(self, topic: str, queue: str) -> Queue:
+    def find(self, topic: str, name: str) -> Queue:
         """The group's queue; an empty one that belongs to nobody when there is no such group."""
         with self._lock:
-            return self._groups.get((topic, queue)) or Queue()
+            return self._groups.get((topic, name)) or Queue()
 
-    def forget(self, topic: str, queue: str) -> None:
+    def forget(self, topic: str, name: str) -> None:
         """Drop a group."""
         with self._lock:
-            self._groups.pop((topic, queue), None)
+            self._groups.pop((topic, name), None)
 
     def broadcasts_of(self, topic: str) -> tuple[Queue, ...]:
         """One queue for each broadcast subscription."""
@@ -225,10 +225,10 @@ class Queue:
 class MemorySource(Source[Entry]):
     """A member of a group. There is no lease to renew: no member dies without its process."""
 
-    def __init__(self, bus: Bus, topic: str, queue: str) -> None:
+    def __init__(self, bus: Bus, topic: str, group: str) -> None:
         self._bus = bus
-        self._of = topic, queue
-        self._queue = bus.group(topic, queue)
+        self._of = topic, group
+        self._queue = bus.group(topic, group)
         self._interrupted = threading.Event()
         self._lock = threading.Lock()
         self._mine: set[Entry] = set()
@@ -258,8 +258,8 @@ class MemorySource(Source[Entry]):
             self._queue.put_later(entry, delay_seconds)
 
     def bury(self, delivery: Delivery[Entry], reason: str) -> None:
-        if delivery.token in self._mine:
-            self._queue.bury(delivery.token, reason)
+        if delivery.receipt in self._mine:
+            self._queue.bury(delivery.receipt, reason)
             self._finished([delivery])
 
     def release(self, deliveries: Sequence[Delivery[Entry]]) -> None:
@@ -269,12 +269,12 @@ class MemorySource(Source[Entry]):
         self._queue.put_back(entries)
 
     def begin_last(self, delivery: Delivery[Entry]) -> None:
-        delivery.token.last_started = True
+        delivery.receipt.last_started = True
 
     def _finished(self, deliveries: Sequence[Delivery[Entry]]) -> list[Entry]:
         """What is no longer this member's; without what was not any more, since `close` has put that back."""
         with self._lock:
-            entries = [delivery.token for delivery in deliveries if delivery.token in self._mine]
+            entries = [delivery.receipt for delivery in deliveries if delivery.receipt in self._mine]
             self._mine.difference_update(entries)
         return entries
 
@@ -306,8 +306,8 @@ class MemoryBroadcast(BroadcastSource):
 class MemoryGroup(Group):
     """A group's queue, for operators."""
 
-    def __init__(self, bus: Bus, topic: str, queue: str) -> None:
-        super().__init__(topic, queue)
+    def __init__(self, bus: Bus, topic: str, name: str) -> None:
+        super().__init__(topic, name)
         self._bus = bus
 
     def backlog(self) -> int:
@@ -318,15 +318,15 @@ class MemoryGroup(Group):
 
     def replay(self, *message_ids: str) -> int:
         letters = self._queue.take_dead(*message_ids)
-        self._queue.put(letter.message.with_header(**{GROUP: self.queue}) for letter in letters)
+        self._queue.put(letter.message.with_header(**{GROUP: self.name}) for letter in letters)
         return len(letters)
 
     def discard(self, message_id: str) -> int:
         return len(self._queue.take_dead(message_id))
 
     def forget(self) -> None:
-        self._bus.forget(self.topic, self.queue)
+        self._bus.forget(self.topic, self.name)
 
     @property
     def _queue(self) -> Queue:
-        return self._bus.find(self.topic, self.queue)
+        return self._bus.find(self.topic, self.name)

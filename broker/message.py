@@ -60,14 +60,14 @@ class Message:
 class Event:
     """One delivery of a message to a handler.
 
-    `attempt` counts from 1. `queue` is the group, or None on a broadcast. `error` is what the handler
+    `attempt` counts from 1. `group` is the group, or None on a broadcast. `error` is what the handler
     raised; it is set before the `on_error` option is called with the event.
     """
 
     topic: str
     message: Message
     attempt: int
-    queue: str | None
+    group: str | None
     _ack: Callable[[], None]
     error: BaseException | None = None
 

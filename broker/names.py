@@ -1,4 +1,4 @@
-"""Topic and queue names: what is allowed, and the one mapping to what a server allows.
+"""Topic and group names: what is allowed, and the one mapping to what a server allows.
 
 The mapping loses nothing: two different names never become the same one.
 """

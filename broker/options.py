@@ -39,9 +39,9 @@ class Options:
 
 @dataclass(frozen=True)
 class SubscribeOptions:
-    """Settings of one subscription. `queue` names its group; without one it is a broadcast."""
+    """Settings of one subscription. `group` names its group; without one it is a broadcast."""
 
-    queue: str | None = None
+    group: str | None = None
     concurrency: int = 1  #: handlers running at a time
     auto_ack: bool = True  #: False: the handler, or another thread, calls `event.ack()`
     max_attempts: int = 8  #: then the message is a dead letter

@@ -34,7 +34,7 @@ class Settled:
     """What became of one delivery, as the option `on_settled` is told; `reason` is empty when it was acked."""
 
     topic: str
-    queue: str | None
+    group: str | None
     message: Message
     attempt: int
     outcome: Outcome
@@ -47,12 +47,12 @@ class Report:
     def __init__(
         self,
         topic: str,
-        queue: str | None,
+        group: str | None,
         on_error: Callable[[Event], None] | None,
         on_settled: Callable[[Settled], None] | None,
     ) -> None:
         self._topic = topic
-        self._queue = queue
+        self._group = group
         self._on_error = on_error
         self._on_settled = on_settled
 
@@ -93,11 +93,11 @@ class Report:
     def _settled(self, delivery: Delivery[Any], outcome: Outcome, reason: str = "") -> None:
         if self._on_settled is not None:
             message, attempt = delivery.message, delivery.attempt
-            settled = Settled(self._topic, self._queue, message, attempt, outcome, reason)
+            settled = Settled(self._topic, self._group, message, attempt, outcome, reason)
             _tell(self._on_settled, settled, message, attempt)
 
     def _name(self, delivery: Delivery[Any]) -> str:
-        return f"{self._topic} {delivery.message.id} for {self._queue or 'everyone'}, attempt {delivery.attempt}"
+        return f"{self._topic} {delivery.message.id} for {self._group or 'everyone'}, attempt {delivery.attempt}"
 
 
 def about(*deliveries: Delivery[Any]) -> dict[str, object]:

@@ -9,27 +9,27 @@ from typing import Generic, TypeVar
 
 from broker.message import Message
 
-Token = TypeVar("Token")  # what an adapter needs to settle a delivery
+Receipt = TypeVar("Receipt")  # what an adapter needs to settle a delivery
 
 
 @dataclass(eq=False, slots=True)
-class Delivery(Generic[Token]):
-    """One message on its way to a handler; `token` is the adapter's own.
+class Delivery(Generic[Receipt]):
+    """One message on its way to a handler; `receipt` is the adapter's own: what its server needs to settle it.
 
     `last_started` says that `Source.begin_last` was called on an earlier delivery of it.
     """
 
     message: Message
     attempt: int
-    token: Token
+    receipt: Receipt
     last_started: bool = False
 
 
-class Source(ABC, Generic[Token]):
+class Source(ABC, Generic[Receipt]):
     """Where one subscription's deliveries come from and how they are settled. Each call may raise `BrokerError`."""
 
     @abstractmethod
-    def fetch(self, limit: int, timeout_seconds: float) -> Sequence[Delivery[Token]]:
+    def fetch(self, limit: int, timeout_seconds: float) -> Sequence[Delivery[Receipt]]:
         """At least one and at most `limit` deliveries, or none when there were none in time; attempts counted.
 
         A reconnect, or making a deleted group again, happens in here.
@@ -44,30 +44,30 @@ class Source(ABC, Generic[Token]):
         """Leave the group. What was fetched and not settled goes back to it, its attempt counted."""
 
     @abstractmethod
-    def ack(self, deliveries: Sequence[Delivery[Token]]) -> None:
+    def ack(self, deliveries: Sequence[Delivery[Receipt]]) -> None:
         """These are done with."""
 
     @abstractmethod
-    def retry(self, delivery: Delivery[Token], delay_seconds: float) -> None:
+    def retry(self, delivery: Delivery[Receipt], delay_seconds: float) -> None:
         """Deliver again after the delay, to this member or another."""
 
     @abstractmethod
-    def bury(self, delivery: Delivery[Token], reason: str) -> None:
+    def bury(self, delivery: Delivery[Receipt], reason: str) -> None:
         """Store it with the group's dead letters; ack the original only once that is confirmed."""
 
     @abstractmethod
-    def release(self, deliveries: Sequence[Delivery[Token]]) -> None:
+    def release(self, deliveries: Sequence[Delivery[Receipt]]) -> None:
         """Hand back what was not started, its attempt unchanged."""
 
     @abstractmethod
-    def begin_last(self, delivery: Delivery[Token]) -> None:
+    def begin_last(self, delivery: Delivery[Receipt]) -> None:
         """Note, so that it outlives this process, that the last attempt of this delivery starts now.
 
         Attempts are counted when fetched, so that a neighbour's crash counts too; only what was noted here is
         given up for a crash.
         """
 
-    def extend(self, deliveries: Sequence[Delivery[Token]]) -> None:
+    def extend(self, deliveries: Sequence[Delivery[Receipt]]) -> None:
         """Renew the leases. Nothing to do where the server keeps a lease as long as the connection."""
 
 

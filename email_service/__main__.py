@@ -46,7 +46,7 @@ def service(settings: Settings) -> Iterator[Server]:
         USER_REGISTERED,
         SendWelcome(inbox, post, on_sent=metrics.sent, on_duplicate=metrics.suppressed),
         drain=drain,
-        queue=GROUP,
+        group=GROUP,
         concurrency=settings.concurrency,
         prefetch=HERE * settings.concurrency,
         retry_delays=settings.retry_delays,

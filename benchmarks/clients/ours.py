@@ -24,7 +24,7 @@ class Ours(Client):
 
     def make(self, topic: str) -> None:
         if not self.broker.promises.replays:
-            self.broker.subscribe(topic, lambda _: None, queue=GROUP).unsubscribe()
+            self.broker.subscribe(topic, lambda _: None, group=GROUP).unsubscribe()
 
     def publish_singly(self, topic: str, messages: Iterable[Message]) -> None:
         for message in messages:
@@ -41,7 +41,7 @@ class Ours(Client):
             if handle(event.message):
                 enough.set()
 
-        subscription = self.broker.subscribe(topic, handler, queue=GROUP)
+        subscription = self.broker.subscribe(topic, handler, group=GROUP)
         enough.wait()
         subscription.unsubscribe()
 

@@ -159,11 +159,11 @@ class HttpBroker(Broker):
         except (BrokerError, OSError) as error:
             log.warning("%s", self.describe(f"a member could not withdraw, its entry expires: {error}"))
 
-    def _group(self, topic: str, queue: str) -> Group:
-        return HttpGroup(topic, queue, self._spool, self._registry, self._pump)
+    def _group(self, topic: str, name: str) -> Group:
+        return HttpGroup(topic, name, self._spool, self._registry, self._pump)
 
     def _groups(self) -> list[Group]:
-        return [self._group(topic, queue) for topic, queue in self._registry.groups()]
+        return [self._group(topic, name) for topic, name in self._registry.groups()]
 
     def _live(self) -> None:
         """Keep what must be seen alive, until closing."""
@@ -201,32 +201,32 @@ def _member(topic: str, options: SubscribeOptions, url: str) -> Member:
     """What a new subscription says of itself. Each request is open until its slowest message is done."""
     slow = options.concurrency if options.auto_ack else options.prefetch
     requests = min(options.prefetch, slow + SPARE_REQUESTS, MAX_REQUESTS)
-    return Member(uuid.uuid4().hex, topic, options.queue, url, options.prefetch, requests, options.lease_seconds)
+    return Member(uuid.uuid4().hex, topic, options.group, url, options.prefetch, requests, options.lease_seconds)
 
 
 class HttpGroup(Group):
     """A group as this data folder's spool has it; other publishers' folders are not seen."""
 
-    def __init__(self, topic: str, queue: str, spool: Spool, registry: Registry, pump: Pump) -> None:
-        super().__init__(topic, queue)
+    def __init__(self, topic: str, name: str, spool: Spool, registry: Registry, pump: Pump) -> None:
+        super().__init__(topic, name)
         self._spool = spool
         self._registry = registry
         self._pump = pump
 
     def backlog(self) -> int:
-        return self._spool.backlog(self.topic, self.queue)
+        return self._spool.backlog(self.topic, self.name)
 
     def dead_letters(self) -> list[DeadLetter]:
-        return self._spool.dead_letters(self.topic, self.queue)
+        return self._spool.dead_letters(self.topic, self.name)
 
     def replay(self, *message_ids: str) -> int:
-        replayed = sum(self._spool.replay(self.topic, self.queue, message_id) for message_id in message_ids)
-        self._pump.wake([(self.topic, self.queue)])
+        replayed = sum(self._spool.replay(self.topic, self.name, message_id) for message_id in message_ids)
+        self._pump.wake([(self.topic, self.name)])
         return replayed
 
     def discard(self, message_id: str) -> int:
-        return self._spool.discard(self.topic, self.queue, message_id)
+        return self._spool.discard(self.topic, self.name, message_id)
 
     def forget(self) -> None:
-        self._registry.forget_group(self.topic, self.queue)
-        self._spool.drop(self.topic, self.queue)
+        self._registry.forget_group(self.topic, self.name)
+        self._spool.drop(self.topic, self.name)

@@ -102,14 +102,14 @@ class Inbox:
     def _drop_copies(self, parcels: Sequence[Parcel]) -> None:
         """What comes again and was never fetched came on a request that its publisher has given up."""
         again = {(parcel.seq, parcel.message.id) for parcel in parcels}
-        copies = [delivery for delivery in self._arrived if (delivery.token.seq, delivery.message.id) in again]
+        copies = [delivery for delivery in self._arrived if (delivery.receipt.seq, delivery.message.id) in again]
         for copy in copies:
             self._arrived.remove(copy)
 
     def exchanges(self) -> set[Exchange]:
         """The requests of what waits to be fetched."""
         with self._changed:
-            return {delivery.token.exchange for delivery in self._arrived}
+            return {delivery.receipt.exchange for delivery in self._arrived}
 
     def take(self, limit: int, timeout_seconds: float) -> list[Delivery[Letter]]:
         """As `Source.fetch`; what came on a request that has since broken is skipped, it comes again."""
@@ -118,7 +118,7 @@ class Inbox:
             if self._closed:
                 return []
             taken = [self._arrived.popleft() for _ in range(min(limit, len(self._arrived)))]
-        return [delivery for delivery in taken if not delivery.token.exchange.broken]
+        return [delivery for delivery in taken if not delivery.receipt.exchange.broken]
 
     def close(self) -> list[Delivery[Letter]]:
         """Take in nothing more; what was never fetched."""
@@ -148,7 +148,7 @@ class HttpSource(Source[Letter]):
 
     def close(self) -> None:
         self.interrupt()
-        for exchange in {delivery.token.exchange for delivery in self._mine}:
+        for exchange in {delivery.receipt.exchange for delivery in self._mine}:
             exchange.give_up()
 
     def ack(self, deliveries: Sequence[Delivery[Letter]]) -> None:
@@ -164,12 +164,12 @@ class HttpSource(Source[Letter]):
         self._settle(deliveries, RELEASE)
 
     def begin_last(self, delivery: Delivery[Letter]) -> None:
-        letter = delivery.token
+        letter = delivery.receipt
         if not letter.exchange.answer(Answer(letter.seq, LAST)):
             raise BrokerError("its publisher does not read")
 
     def extend(self, deliveries: Sequence[Delivery[Letter]]) -> None:
-        for exchange in {delivery.token.exchange for delivery in deliveries} | self._inbox.exchanges():
+        for exchange in {delivery.receipt.exchange for delivery in deliveries} | self._inbox.exchanges():
             exchange.still_here()
 
     def _settle(
@@ -203,7 +203,7 @@ def _answer(deliveries: Iterable[Delivery[Letter]], result: str, delay_seconds: 
     """One write for each request, however many of its messages are done."""
     answers: dict[Exchange, list[Answer]] = {}
     for delivery in deliveries:
-        letter = delivery.token
+        letter = delivery.receipt
         answers.setdefault(letter.exchange, []).append(Answer(letter.seq, result, delay_seconds, reason))
     for exchange, lines in answers.items():
         exchange.answer(*lines)

@@ -83,15 +83,15 @@ class KafkaBroker(Broker):
             raise PublishError(self.describe(text), unconfirmed)
 
     def _source(self, topic: str, options: SubscribeOptions) -> Source[Any]:
-        if options.queue is None:
+        if options.group is None:
             return KafkaBroadcast(self._cluster, topic_name(topic))
         self._cluster.ensure(topic_name(topic))
-        group = Groups(self._cluster).enter(topic, options.queue)
-        dead = DeadBox(self._cluster, topic, options.queue)
+        group = Groups(self._cluster).enter(topic, options.group)
+        dead = DeadBox(self._cluster, topic, options.group)
         return KafkaSource(self._cluster, topic_name(topic), group, options.lease_seconds, dead)
 
-    def _group(self, topic: str, queue: str) -> Group:
-        return KafkaGroup(topic, queue, self._cluster)
+    def _group(self, topic: str, name: str) -> Group:
+        return KafkaGroup(topic, name, self._cluster)
 
     def _groups(self) -> list[Group]:
-        return [KafkaGroup(topic, queue, self._cluster) for topic, queue in Groups(self._cluster).alive()]
+        return [KafkaGroup(topic, name, self._cluster) for topic, name in Groups(self._cluster).alive()]

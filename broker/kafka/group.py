@@ -102,14 +102,14 @@ class DeadBox:
 class KafkaGroup(Group):
     """A group, for operators."""
 
-    def __init__(self, topic: str, queue: str, cluster: Cluster) -> None:
-        super().__init__(topic, queue)
+    def __init__(self, topic: str, name: str, cluster: Cluster) -> None:
+        super().__init__(topic, name)
         self._cluster = cluster
         self._groups = Groups(cluster)
-        self._dead = DeadBox(cluster, topic, queue)
+        self._dead = DeadBox(cluster, topic, name)
 
     def backlog(self) -> int:
-        group = self._groups.alive().get((self.topic, self.queue))
+        group = self._groups.alive().get((self.topic, self.name))
         return self._cluster.backlog(topic_name(self.topic), group) if group else 0
 
     def dead_letters(self) -> list[DeadLetter]:
@@ -118,7 +118,7 @@ class KafkaGroup(Group):
     def replay(self, *message_ids: str) -> int:
         found = self._find(message_ids)
         for key, letter in found:
-            message = letter.message.with_header(**{GROUP: self.queue})
+            message = letter.message.with_header(**{GROUP: self.name})
             record = encode_message(message, message.header.get(PARTITION_KEY, message.id))
             sending = self._cluster.send(topic_name(self.topic), [record])
             if sending.failed:
@@ -133,7 +133,7 @@ class KafkaGroup(Group):
         return len(found)
 
     def forget(self) -> None:
-        self._groups.end(self.topic, self.queue)
+        self._groups.end(self.topic, self.name)
         for key, _ in self._dead.letters():
             self._dead.remove(key)
 

@@ -135,15 +135,15 @@ class KafkaSource(Source[Letter]):
         self._settle([delivery], wait)
 
     def bury(self, delivery: Delivery[Letter], reason: str) -> None:
-        if self._is_mine(delivery.token.progress):
-            self._dead.put(delivery.token, reason)
+        if self._is_mine(delivery.receipt.progress):
+            self._dead.put(delivery.receipt, reason)
             self.ack([delivery])
 
     def release(self, deliveries: Sequence[Delivery[Letter]]) -> None:
         self._settle(deliveries, _uncount)
 
     def begin_last(self, delivery: Delivery[Letter]) -> None:
-        letter = delivery.token
+        letter = delivery.receipt
         with self._changed:
             letter.last_started = True
         try:
@@ -194,12 +194,12 @@ class KafkaSource(Source[Letter]):
     def _settle(self, deliveries: Sequence[Delivery[Letter]], settle: Callable[[Letter], None]) -> set[Progress]:
         """Do it with those that are still ours; what is to be committed then. What another member has by now is its."""
         with self._changed:
-            letters = [delivery.token for delivery in deliveries if self._is_open(delivery.token)]
+            letters = [delivery.receipt for delivery in deliveries if self._is_open(delivery.receipt)]
             for letter in letters:
                 settle(letter)
-            self._out.difference_update(delivery.token for delivery in deliveries)
+            self._out.difference_update(delivery.receipt for delivery in deliveries)
             self._changed.notify_all()
-        return {delivery.token.progress for delivery in deliveries}
+        return {delivery.receipt.progress for delivery in deliveries}
 
     def _is_mine(self, progress: Progress) -> bool:
         return self._progress.get(progress.partition) is progress

@@ -81,15 +81,15 @@ class NatsBroker(Broker):
                 raise PublishError(str(error), tuple(messages[n] for n in left)) from error.__cause__
 
     def _source(self, topic: str, options: SubscribeOptions) -> Source[Any]:
-        if options.queue is None:
+        if options.group is None:
             return NatsBroadcast(self._connection, self._stream(topic))
-        return NatsSource(self._connection, self._stream(topic), topic, options.queue, options)
+        return NatsSource(self._connection, self._stream(topic), topic, options.group, options)
 
-    def _group(self, topic: str, queue: str) -> Group:
-        return NatsGroup(self._connection, self._stream(topic), topic, queue)
+    def _group(self, topic: str, name: str) -> Group:
+        return NatsGroup(self._connection, self._stream(topic), topic, name)
 
     def _groups(self) -> list[Group]:
-        return [self._group(topic, queue) for topic, queue in self._connection.call(self._find_groups())]
+        return [self._group(topic, name) for topic, name in self._connection.call(self._find_groups())]
 
     async def _find_groups(self) -> list[tuple[str, str]]:
         jetstream = await self._connection.jetstream()
@@ -109,11 +109,11 @@ class NatsBroker(Broker):
 class NatsGroup(Group):
     """A group's consumer and its dead letters, for operators."""
 
-    def __init__(self, connection: Connection, stream: StreamConfig, topic: str, queue: str) -> None:
-        super().__init__(topic, queue)
+    def __init__(self, connection: Connection, stream: StreamConfig, topic: str, name: str) -> None:
+        super().__init__(topic, name)
         self._connection = connection
         self._stream = stream
-        self._dead = wire.subject("dead", topic, queue)
+        self._dead = wire.subject("dead", topic, name)
 
     def backlog(self) -> int:
         return self._connection.call(self._count())
@@ -140,7 +140,7 @@ class NatsGroup(Group):
     async def _look(self) -> tuple[int, float]:
         jetstream = await self._connection.jetstream()
         try:
-            info = await jetstream.consumer_info(self._stream.name or "", wire.token(self.queue))
+            info = await jetstream.consumer_info(self._stream.name or "", wire.token(self.name))
         except NotFoundError:
             return 0, 0.0
         return (info.num_pending or 0) + (info.num_ack_pending or 0), _unwritten(info)
@@ -159,7 +159,7 @@ class NatsGroup(Group):
     async def _replay(self, message_ids: Container[str]) -> int:
         letters = await self._of(message_ids)
         for letter in letters:
-            body, headers = wire.encoded(wire.decoded_dead(letter).message.with_header(**{GROUP: self.queue}))
+            body, headers = wire.encoded(wire.decoded_dead(letter).message.with_header(**{GROUP: self.name}))
             headers[wire.MESSAGE_ID] = f"replay/{letter.seq}/{letter.time}"  # or it would be taken for a duplicate
             await self._connection.send(self._stream, wire.subject("topic", self.topic), {0: (body, headers)})
             await self._remove(letter)
@@ -177,7 +177,7 @@ class NatsGroup(Group):
     async def _forget(self) -> None:
         jetstream = await self._connection.jetstream()
         with suppress(NotFoundError):
-            await jetstream.delete_consumer(self._stream.name or "", wire.token(self.queue))
+            await jetstream.delete_consumer(self._stream.name or "", wire.token(self.name))
         with suppress(NotFoundError):
             await jetstream.purge_stream(wire.DEAD, subject=self._dead)
 

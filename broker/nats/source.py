@@ -75,10 +75,10 @@ class NatsSource(Source[Msg]):
         self._connection.call(self._tell(self._held(), NAK), CLOSE_SECONDS)
 
     def ack(self, deliveries: Sequence[Delivery[Msg]]) -> None:
-        self._connection.call(self._tell([delivery.token for delivery in deliveries], ACK))
+        self._connection.call(self._tell([delivery.receipt for delivery in deliveries], ACK))
         for delivery in deliveries:
-            key = wire.key(delivery.token)
-            self._acked[key] = delivery.token.reply
+            key = wire.key(delivery.receipt)
+            self._acked[key] = delivery.receipt.reply
             self._mine.pop(key, None)
         while len(self._acked) > REMEMBERED_ACKS:
             del self._acked[next(iter(self._acked))]
@@ -98,7 +98,7 @@ class NatsSource(Source[Msg]):
         self._give_back(deliveries, NAK)
 
     def begin_last(self, delivery: Delivery[Msg]) -> None:
-        mark = self._mark(wire.key(delivery.token))
+        mark = self._mark(wire.key(delivery.receipt))
         self._connection.call(
             self._connection.send(wire.last_stream(self._stream.max_age), mark, {0: (b"", {})}),
         )
@@ -111,9 +111,9 @@ class NatsSource(Source[Msg]):
 
     def _give_back(self, deliveries: Sequence[Delivery[Msg]], how: bytes) -> None:
         for delivery in deliveries:
-            self._mine.pop(wire.key(delivery.token), None)  # first, for it may come again at once
+            self._mine.pop(wire.key(delivery.receipt), None)  # first, for it may come again at once
         self._pull.left()
-        self._connection.call(self._tell([delivery.token for delivery in deliveries], how))
+        self._connection.call(self._tell([delivery.receipt for delivery in deliveries], how))
 
     async def _tell(self, messages: Sequence[Msg], answer: bytes) -> None:
         try:

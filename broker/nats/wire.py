@@ -118,10 +118,10 @@ def _text(raw: str) -> str:
 def encoded_dead(delivery: Delivery[Msg], reason: str) -> Letter:
     """As a dead letter; its id tells when it is stored a second time because a confirm was lost."""
     body, headers = encoded(delivery.message)
-    metadata = delivery.token.metadata
+    metadata = delivery.receipt.metadata
     return body, {
         **headers,
-        MESSAGE_ID: f"{metadata.stream}/{metadata.consumer}/{key(delivery.token)}",
+        MESSAGE_ID: f"{metadata.stream}/{metadata.consumer}/{key(delivery.receipt)}",
         ATTEMPTS: str(delivery.attempt),
         PUBLISHED: metadata.timestamp.isoformat(),
         REASON: quote(reason[:REASON_LETTERS], VALUE_SAFE, errors="replace"),

@@ -110,16 +110,16 @@ class RabbitMQBroker(Broker):
             )
 
     def _source(self, topic: str, options: SubscribeOptions) -> Source[Any]:
-        if options.queue is None:
+        if options.group is None:
             return RabbitMQBroadcast(self._consuming, topic, options.prefetch)
-        register = partial(Registry(self._publishing).add, topic, options.queue)
+        register = partial(Registry(self._publishing).add, topic, options.group)
         return RabbitMQSource(self._consuming, self._publishing, topic, options, register)
 
-    def _group(self, topic: str, queue: str) -> Group:
-        return RabbitMQGroup(self._publishing, topic, queue)
+    def _group(self, topic: str, name: str) -> Group:
+        return RabbitMQGroup(self._publishing, topic, name)
 
     def _groups(self) -> list[Group]:
-        return [self._group(topic, queue) for topic, queue in Registry(self._publishing).all()]
+        return [self._group(topic, name) for topic, name in Registry(self._publishing).all()]
 
     def _link(self) -> Link:
         return Link(self._parameters(), self.options.publish_timeout_seconds, self.error)

@@ -92,10 +92,10 @@ class Registry:
 class RabbitMQGroup(Group):
     """A group's queues, for operators."""
 
-    def __init__(self, link: Link, topic: str, queue: str) -> None:
-        super().__init__(topic, queue)
+    def __init__(self, link: Link, topic: str, name: str) -> None:
+        super().__init__(topic, name)
         self._link = link
-        self._queue = layout.group_queue(topic, queue)
+        self._queue = layout.group_queue(topic, name)
         self._dead = Shelf(link, layout.dead_queue(self._queue))
 
     def backlog(self) -> int:
@@ -109,7 +109,7 @@ class RabbitMQGroup(Group):
         def deliver(parcel: wire.Parcel) -> bool:
             if parcel.message.id not in message_ids:
                 return False
-            message = parcel.message.with_header(**{GROUP: self.queue})
+            message = parcel.message.with_header(**{GROUP: self.name})
             self._link.put(self._queue, wire.publish(message), message.body)
             replayed.append(parcel)
             return True
@@ -128,7 +128,7 @@ class RabbitMQGroup(Group):
         for queue in (*reversed(retries), layout.dead_queue(self._queue), members, self._queue):
             self._link.ask("queue_delete", queue=queue)
         self._link.ask("exchange_delete", exchange=members)
-        Registry(self._link).remove(self.topic, self.queue)
+        Registry(self._link).remove(self.topic, self.name)
 
     def _count(self) -> int:
         there = layout.size(self._link, self._queue)
@@ -162,7 +162,7 @@ class RabbitMQGroup(Group):
             if answers is not None:
                 return sum(answers)
             if time.monotonic() > deadline:
-                raise self._link.explain(f"a member of {self.queue} does not say what it holds of {self.topic}")
+                raise self._link.explain(f"a member of {self.name} does not say what it holds of {self.topic}")
         return 0
 
     def _ask_members(self) -> list[int] | None:

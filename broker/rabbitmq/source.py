@@ -148,7 +148,7 @@ class RabbitMQSource(Source[Letter]):
         self._link = link
         self._publishing = publishing
         self._topic = topic
-        self._group = layout.group_queue(topic, options.queue or "")
+        self._group = layout.group_queue(topic, options.group or "")
         self._options = options
         self._register = register
         self._retries: dict[int, str] = {}  # milliseconds → queue
@@ -167,34 +167,34 @@ class RabbitMQSource(Source[Letter]):
         self._intake.close()
 
     def ack(self, deliveries: Sequence[Delivery[Letter]]) -> None:
-        self._intake.settle(delivery.token for delivery in deliveries)
+        self._intake.settle(delivery.receipt for delivery in deliveries)
         for delivery in deliveries:
             if self._is_last(delivery.attempt):
                 self._unmark(delivery)
 
     def retry(self, delivery: Delivery[Letter], delay_seconds: float) -> None:
         """A copy waits where all wait that long; without a delay it goes back, and the server counts that."""
-        if delivery.token.line.lost:
+        if delivery.receipt.line.lost:
             return  # it comes again anyway
         if delay_seconds > 0:
-            with self._or_back([delivery.token]):
+            with self._or_back([delivery.receipt]):
                 self._put_later(delivery, _milliseconds(delay_seconds))
-        self._intake.settle([delivery.token], requeue=delay_seconds <= 0)
+        self._intake.settle([delivery.receipt], requeue=delay_seconds <= 0)
 
     def bury(self, delivery: Delivery[Letter], reason: str) -> None:
-        if delivery.token.line.lost:
+        if delivery.receipt.line.lost:
             return  # as above
-        parcel = delivery.token.parcel
+        parcel = delivery.receipt.parcel
         queue = layout.dead_queue(self._group)
         layout.declare(self._publishing, queue, layout.QUORUM)
         self._publishing.put(queue, wire.letter(parcel, delivery.attempt, reason), parcel.message.body)
         self.ack([delivery])
 
     def release(self, deliveries: Sequence[Delivery[Letter]]) -> None:
-        self._intake.settle((delivery.token for delivery in deliveries), requeue=True)
+        self._intake.settle((delivery.receipt for delivery in deliveries), requeue=True)
 
     def begin_last(self, delivery: Delivery[Letter]) -> None:
-        layout.declare_mark(self._link, delivery.token.parcel.publication)
+        layout.declare_mark(self._link, delivery.receipt.parcel.publication)
 
     @contextmanager
     def _or_back(self, letters: Sequence[Letter]) -> Iterator[None]:
@@ -206,7 +206,7 @@ class RabbitMQSource(Source[Letter]):
             raise
 
     def _put_later(self, delivery: Delivery[Letter], milliseconds: int) -> None:
-        parcel = delivery.token.parcel
+        parcel = delivery.receipt.parcel
         queue = self._retries.get(milliseconds) or layout.declare_retry(self._publishing, self._group, milliseconds)
         self._retries.pop(milliseconds, None)  # unless it takes the message, it is looked for again
         self._publishing.put(queue, wire.copy(parcel, delivery.attempt), parcel.message.body)
@@ -248,7 +248,7 @@ class RabbitMQSource(Source[Letter]):
 
     def _unmark(self, delivery: Delivery[Letter]) -> None:
         with suppress(BrokerError):  # it expires, and no other publication has its name
-            self._link.ask("queue_delete", queue=layout.mark(delivery.token.parcel.publication))
+            self._link.ask("queue_delete", queue=layout.mark(delivery.receipt.parcel.publication))
 
 
 class RabbitMQBroadcast(BroadcastSource):

@@ -106,25 +106,25 @@ class RedisBroker(Broker):
             log.warning("topic %s was not trimmed: %s", topic, error)
 
     def _source(self, topic: str, options: SubscribeOptions) -> Source[Any]:
-        if options.queue is None:
+        if options.group is None:
             return RedisBroadcast(self._server, Keys(topic))
-        return RedisSource(self._server, Keys(topic, options.queue), options.lease_seconds)
+        return RedisSource(self._server, Keys(topic, options.group), options.lease_seconds)
 
-    def _group(self, topic: str, queue: str) -> Group:
-        return RedisGroup(self._server, topic, queue)
+    def _group(self, topic: str, name: str) -> Group:
+        return RedisGroup(self._server, topic, name)
 
     def _groups(self) -> list[Group]:
         names = sorted(name.decode().split() for name in self._server.call("SMEMBERS", GROUPS))
-        return [self._group(decode(topic), decode(queue)) for topic, queue in names]
+        return [self._group(decode(topic), decode(name)) for topic, name in names]
 
 
 class RedisGroup(Group):
     """A consumer group, for operators."""
 
-    def __init__(self, server: Server, topic: str, queue: str) -> None:
-        super().__init__(topic, queue)
+    def __init__(self, server: Server, topic: str, name: str) -> None:
+        super().__init__(topic, name)
         self._server = server
-        self._keys = Keys(topic, queue)
+        self._keys = Keys(topic, name)
 
     def backlog(self) -> int:
         return int(self._server.run(BACKLOG, self._keys.of_member, self._keys.group))
@@ -135,7 +135,7 @@ class RedisGroup(Group):
     def replay(self, *message_ids: str) -> int:
         keys = [self._keys.stream, self._keys.dead]
         return sum(
-            self._server.run(REPLAY, keys, dead_id, *to_fields(letter.message.with_header(**{GROUP: self.queue})))
+            self._server.run(REPLAY, keys, dead_id, *to_fields(letter.message.with_header(**{GROUP: self.name})))
             for dead_id, letter in self._dead()
             if letter.message.id in message_ids
         )

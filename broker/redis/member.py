@@ -54,7 +54,7 @@ class RedisSource(Source[Entry]):
             self._join()
             log.warning("%s; it was made again", error)
             return []
-        self._held.update(delivery.token.id for delivery in deliveries)
+        self._held.update(delivery.receipt.id for delivery in deliveries)
         return deliveries
 
     def _claim(self, limit: int) -> list[Delivery[Entry]]:
@@ -98,37 +98,37 @@ class RedisSource(Source[Entry]):
             self._run(LEAVE, *self._held)
 
     def ack(self, deliveries: Sequence[Delivery[Entry]]) -> None:
-        ids = [delivery.token.id for delivery in deliveries]
-        marked = [delivery.token.id for delivery in deliveries if delivery.token.marked]
+        ids = [delivery.receipt.id for delivery in deliveries]
+        marked = [delivery.receipt.id for delivery in deliveries if delivery.receipt.marked]
         self._server.call("XACK", self._keys.stream, self._keys.group, *ids)
         if marked:
             self._server.call("SREM", self._keys.last, *marked)
         self._held.difference_update(ids)
 
     def retry(self, delivery: Delivery[Entry], delay_seconds: float) -> None:
-        self._held.discard(delivery.token.id)
-        self._run(PARK, int(delay_seconds * 1000), delivery.token.id, delivery.attempt)
+        self._held.discard(delivery.receipt.id)
+        self._run(PARK, int(delay_seconds * 1000), delivery.receipt.id, delivery.attempt)
         if self._look_by(time.monotonic() + delay_seconds):
             self._line.wake()
 
     def bury(self, delivery: Delivery[Entry], reason: str) -> None:
-        entry_id, why = delivery.token.id, reason.encode(errors="backslashreplace")
+        entry_id, why = delivery.receipt.id, reason.encode(errors="backslashreplace")
         story = ("reason", why, "attempts", delivery.attempt, "published_ms", entry_id.split(b"-")[0])
         keys = [*self._keys.of_member, self._keys.dead]
         self._server.run(BURY, keys, self._keys.group, self._me, entry_id, *to_fields(delivery.message), *story)
         self._held.discard(entry_id)
 
     def release(self, deliveries: Sequence[Delivery[Entry]]) -> None:
-        self._held.difference_update(delivery.token.id for delivery in deliveries)
-        before = [part for delivery in deliveries for part in (delivery.token.id, delivery.attempt - 1)]
+        self._held.difference_update(delivery.receipt.id for delivery in deliveries)
+        before = [part for delivery in deliveries for part in (delivery.receipt.id, delivery.attempt - 1)]
         self._run(PARK, -1, *before)
 
     def begin_last(self, delivery: Delivery[Entry]) -> None:
-        delivery.token.marked = True
-        self._server.call("SADD", self._keys.last, delivery.token.id)
+        delivery.receipt.marked = True
+        self._server.call("SADD", self._keys.last, delivery.receipt.id)
 
     def extend(self, deliveries: Sequence[Delivery[Entry]]) -> None:
-        self._run(EXTEND, *(delivery.token.id for delivery in deliveries))
+        self._run(EXTEND, *(delivery.receipt.id for delivery in deliveries))
 
     def _run(self, script: str, *arguments: bytes | int) -> Any:
         return self._server.run(script, self._keys.of_member, self._keys.group, self._me, *arguments)

@@ -35,7 +35,7 @@ class DeadLetters(Case):
         """With body, headers, reason, number of attempts and times."""
         message = Message(b"\x00body", {"traceparent": "00-4bf92f35-00f067aa-01", "名": "学院君"})
         seen = Recorder(always_fail)
-        b.subscribe(topic, seen, queue="g", max_attempts=3, retry_delays=QUICK)
+        b.subscribe(topic, seen, group="g", max_attempts=3, retry_delays=QUICK)
         before = datetime.now(UTC)
         b.publish(topic, message)
         letters = b.group(topic, "g").dead_letters
@@ -52,7 +52,7 @@ class DeadLetters(Case):
     @pytest.mark.promise(7)
     def test_reject_makes_a_dead_letter_at_once(self, b: Broker, topic: str) -> None:
         """The reason is what the handler said."""
-        b.subscribe(topic, Recorder(reject), queue="g")
+        b.subscribe(topic, Recorder(reject), group="g")
         b.publish(topic, *texts("x"))
         letters = b.group(topic, "g").dead_letters
         eventually(letters, "there is a dead letter")
@@ -65,7 +65,7 @@ class DeadLetters(Case):
         def behave(event: Event) -> None:
             raise Reject("学院君\x1b\n" + "x" * 100_000 if event.message.body == b"long" else "half \ud800")
 
-        b.subscribe(topic, behave, queue="g", max_attempts=1)
+        b.subscribe(topic, behave, group="g", max_attempts=1)
         b.publish(topic, *texts("long", "half"))
         letters = b.group(topic, "g").dead_letters
         eventually(lambda: len(letters()) == 2, "there are two dead letters")
@@ -86,8 +86,8 @@ class DeadLetters(Case):
                 raise Reject("not mended")
 
         seen, beside, everyone = Recorder(behave), Recorder(), Recorder()
-        b.subscribe(topic, seen, queue="g")
-        b.subscribe(topic, beside, queue="h")
+        b.subscribe(topic, seen, group="g")
+        b.subscribe(topic, beside, group="h")
         b.subscribe(topic, everyone)
         [message] = texts("x")
         b.publish(topic, message)
@@ -116,7 +116,7 @@ class DeadLetters(Case):
                 raise Reject("not mended")
 
         seen = Recorder(behave)
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         first, second, third = texts("1", "2", "3")
         b.publish(topic, first, second, third)
         group = b.group(topic, "g")
@@ -132,8 +132,8 @@ class DeadLetters(Case):
     def test_a_message_for_one_group_reaches_no_other(self, b: Broker, topic: str) -> None:
         """The header `broker-group` says which; a replay may travel that way. The others ack it unseen."""
         wanted, other, everyone = Recorder(), Recorder(), Recorder()
-        b.subscribe(topic, wanted, queue="g")
-        b.subscribe(topic, other, queue="h")
+        b.subscribe(topic, wanted, group="g")
+        b.subscribe(topic, other, group="h")
         b.subscribe(topic, everyone)
         b.publish(topic, Message(b"for g", {GROUP: "g"}))
         wanted.wait_for("for g")
@@ -143,7 +143,7 @@ class DeadLetters(Case):
     @pytest.mark.promise(7)
     def test_a_discarded_dead_letter_is_gone(self, b: Broker, topic: str) -> None:
         """Just that one; an unknown id is said to be none."""
-        b.subscribe(topic, Recorder(reject), queue="g")
+        b.subscribe(topic, Recorder(reject), group="g")
         first, second = texts("1", "2")
         b.publish(topic, first, second)
         group = b.group(topic, "g")
@@ -158,7 +158,7 @@ class DeadLetters(Case):
         """It waits, and becomes a dead letter once they can."""
         b = harness.connect()
         seen = Recorder(reject)
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         with harness.dead_letters_unreachable():
             b.publish(topic, *texts("x"))
             seen.wait(1)
@@ -183,7 +183,7 @@ class DeadLetters(Case):
             if event.message.body == b"bad":
                 raise ValueError("bad")
 
-        b.subscribe(topic, behave, queue="g", concurrency=4, max_attempts=2, retry_delays=QUICK)
+        b.subscribe(topic, behave, group="g", concurrency=4, max_attempts=2, retry_delays=QUICK)
         b.publish(topic, *texts(*["bad", "good", "good", "good"] * 5))
         eventually(lambda: len(b.group(topic, "g").dead_letters()) == 5, "the bad ones are dead letters")
         assert [len(crowd) for crowd in crowds] == [1] * 5

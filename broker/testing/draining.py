@@ -27,7 +27,7 @@ class Draining(Case):
         b, consumer = harness.connect(), harness.connect()
         finish = threading.Event()
         seen, later = Recorder(lambda event: finish.wait(60)), Recorder()
-        subscription = consumer.subscribe(topic, seen, queue="g")
+        subscription = consumer.subscribe(topic, seen, group="g")
         b.publish(topic, *numbered(10))
         seen.wait(1)
         with ThreadPoolExecutor(1) as pool:
@@ -36,7 +36,7 @@ class Draining(Case):
             finish.set()
             draining.result()
         assert len(seen.received) == 1
-        b.subscribe(topic, later, queue="g")
+        b.subscribe(topic, later, group="g")
         calls = later.wait(9)
         assert sorted(call.text for call in calls) == [str(n) for n in range(1, 10)]
         highest = 1 if b.promises.hand_back_keeps_attempt else 2
@@ -53,14 +53,14 @@ class Draining(Case):
             finished.set()
 
         seen = Recorder(stubborn)
-        consumer.subscribe(topic, seen, queue="g", lease_seconds=LEASE)
+        consumer.subscribe(topic, seen, group="g", lease_seconds=LEASE)
         b.publish(topic, *texts("x"))
         seen.wait(1)
         with pytest.raises(DrainTimeout):
             consumer.disconnect()
         finish.set()
         assert finished.wait(60)
-        b.subscribe(topic, later, queue="g", lease_seconds=LEASE)
+        b.subscribe(topic, later, group="g", lease_seconds=LEASE)
         [again] = later.wait(1)
         assert (again.text, again.attempt) == ("x", 2)
 
@@ -68,8 +68,8 @@ class Draining(Case):
     def test_unsubscribe_stops_just_that_one(self, b: Broker, topic: str) -> None:
         """The other subscriptions of the same broker go on; nothing comes after it returned."""
         stopped, other_group, everyone = Recorder(), Recorder(), Recorder()
-        subscription = b.subscribe(topic, stopped, queue="g")
-        b.subscribe(topic, other_group, queue="h")
+        subscription = b.subscribe(topic, stopped, group="g")
+        b.subscribe(topic, other_group, group="h")
         b.subscribe(topic, everyone)
         listener = b.subscribe(topic, stopped)
         subscription.unsubscribe()
@@ -90,7 +90,7 @@ class Draining(Case):
             subscription.unsubscribe()
             ended.append(event)
 
-        subscription = b.subscribe(topic, once, queue="g")
+        subscription = b.subscribe(topic, once, group="g")
         b.publish(topic, *numbered(5))
         eventually(lambda: subscription.closed, "the subscription has ended")
         assert len(ended) == 1
@@ -100,7 +100,7 @@ class Draining(Case):
     def test_a_handler_may_disconnect_its_own_broker(self, harness: Harness, topic: str) -> None:
         """It returns at once, also while another thread disconnects; its own message is acked, and is the last."""
         b, publisher, seen = harness.connect(), harness.connect(), Recorder(lambda event: b.disconnect())
-        subscription = b.subscribe(topic, seen, queue="g")
+        subscription = b.subscribe(topic, seen, group="g")
         publisher.publish(topic, *numbered(5))
         seen.wait(1)
         b.disconnect()
@@ -112,13 +112,13 @@ class Draining(Case):
     def test_disconnect_is_fine_twice_and_from_two_threads(self, harness: Harness, topic: str) -> None:
         """And the broker can be connected again."""
         b, seen = harness.connect(), Recorder()
-        b.subscribe(topic, Recorder(), queue="g")
+        b.subscribe(topic, Recorder(), group="g")
         with ThreadPoolExecutor(2) as pool:
             for ending in [pool.submit(b.disconnect) for _ in range(2)]:
                 ending.result()
         b.disconnect()
         b.connect()
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         only_this_arrives(b, topic, seen, before=0)
 
     @pytest.mark.promise(11)
@@ -128,7 +128,7 @@ class Draining(Case):
         def one_round() -> None:
             b, seen = harness.new(), Recorder()
             b.connect()
-            b.subscribe(topic, seen, queue="g")
+            b.subscribe(topic, seen, group="g")
             b.publish(topic, *texts("x"))
             seen.wait(1)
             b.disconnect()

@@ -19,7 +19,7 @@ class Faults(Case):
     def test_everything_goes_on_after_a_restart_while_idle(self, harness: Harness, topic: str) -> None:
         """What was acked before is not delivered again; groups and broadcasts receive what follows."""
         b, seen, everyone = harness.connect(), Recorder(), Recorder()
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         b.subscribe(topic, everyone)
         b.publish(topic, *numbered(10))
         seen.wait(10)
@@ -37,7 +37,7 @@ class Faults(Case):
         b = harness.connect()
         proceed = threading.Event()
         seen = Recorder(lambda event: proceed.wait(60))
-        b.subscribe(topic, seen, queue="g", lease_seconds=LEASE, retry_delays=QUICK)
+        b.subscribe(topic, seen, group="g", lease_seconds=LEASE, retry_delays=QUICK)
         b.publish(topic, *numbered(5))
         seen.wait(1)
         self.restart(harness, b)
@@ -48,12 +48,12 @@ class Faults(Case):
     def test_what_waited_outlives_a_restart(self, harness: Harness, topic: str) -> None:
         """Confirmed messages of a group without members are there afterwards; unless declared."""
         b, seen = harness.connect(), Recorder()
-        b.subscribe(topic, Recorder(), queue="g").unsubscribe()
+        b.subscribe(topic, Recorder(), group="g").unsubscribe()
         b.publish(topic, *numbered(5))
         self.restart(harness, b)
         eventually(lambda: self.backlog_or_none(b, topic) is not None, "the broker answers again")
         assert self.backlog_or_none(b, topic) == (5 if b.promises.survives_kill or not b.promises.server else 0)
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         self.publish_surely(b, topic, "after")
         seen.wait_for("after")
 
@@ -63,7 +63,7 @@ class Faults(Case):
         b = harness.connect()
         proceed = threading.Event()
         seen, everyone = Recorder(lambda event: proceed.wait(60)), Recorder()
-        b.subscribe(topic, seen, queue="g", lease_seconds=LEASE, retry_delays=QUICK)
+        b.subscribe(topic, seen, group="g", lease_seconds=LEASE, retry_delays=QUICK)
         b.subscribe(topic, everyone)
         b.publish(topic, *numbered(5))
         seen.wait(1)
@@ -79,7 +79,7 @@ class Faults(Case):
     def test_a_group_deleted_underneath_is_made_again(self, harness: Harness, topic: str) -> None:
         """Its member goes on, from the oldest message that is kept."""
         b, seen = harness.connect(), Recorder()
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         b.publish(topic, *texts("before"))
         seen.wait(1)
         eventually(lambda: b.backlog(topic, "g") == 0, "the ack is flushed")

@@ -58,7 +58,7 @@ class Groups(Case):
         seen = {"g": Recorder(), "h": Recorder()}
         for group, recorder in seen.items():
             for b in brokers:
-                b.subscribe(topic, recorder, queue=group)
+                b.subscribe(topic, recorder, group=group)
         brokers[0].publish(topic, *numbered(50))
         brokers[1].publish(topic, *numbered(50, "+"))
         for recorder in seen.values():
@@ -99,13 +99,13 @@ class Groups(Case):
     def test_a_group_keeps_its_messages_while_no_member_lives(self, harness: Harness, topic: str) -> None:
         """What was published meanwhile is delivered when a member comes back, in order."""
         b, consumer, seen = harness.connect(), harness.connect(), Recorder()
-        consumer.subscribe(topic, seen, queue="g")
+        consumer.subscribe(topic, seen, group="g")
         b.publish(topic, *texts("before"))
         seen.wait(1)
         consumer.disconnect()
         b.publish(topic, *numbered(5), mandatory=True)
         eventually(lambda: b.backlog(topic, "g") == 5, "the ack of the first has arrived, and just the others wait")
-        harness.connect().subscribe(topic, seen, queue="g")
+        harness.connect().subscribe(topic, seen, group="g")
         seen.wait(6)
         assert seen.texts == ["before", "0", "1", "2", "3", "4"]
 
@@ -113,7 +113,7 @@ class Groups(Case):
     def test_a_group_outlives_every_connection(self, harness: Harness, topic: str) -> None:
         """Everybody leaves and comes back: nothing is gone; unless declared, then all of it is."""
         first, seen = harness.connect(), Recorder()
-        first.subscribe(topic, Recorder(), queue="g").unsubscribe()
+        first.subscribe(topic, Recorder(), group="g").unsubscribe()
         first.publish(topic, *texts("x"))
         first.disconnect()
         second = harness.connect()
@@ -121,17 +121,17 @@ class Groups(Case):
             assert second.backlog(topic, "g") == 0
             assert second.groups() == []
             return
-        second.subscribe(topic, seen, queue="g")
+        second.subscribe(topic, seen, group="g")
         assert [received.text for received in seen.wait(1)] == ["x"]
 
     @pytest.mark.promise(2, 3)
-    @pytest.mark.parametrize("queue", [None, "g"])
-    def test_subscribe_is_in_force_when_it_returns(self, harness: Harness, topic: str, queue: str | None) -> None:
+    @pytest.mark.parametrize("group", [None, "g"])
+    def test_subscribe_is_in_force_when_it_returns(self, harness: Harness, topic: str, group: str | None) -> None:
         """What is published right after is delivered, by whichever broker."""
         b, publisher = harness.connect(), harness.connect()
         for n in range(5):
             seen = Recorder()
-            subscription = b.subscribe(f"{topic}.{n}", seen, queue=queue)
+            subscription = b.subscribe(f"{topic}.{n}", seen, group=group)
             publisher.publish(f"{topic}.{n}", *texts("x"))
             seen.wait(1)
             subscription.unsubscribe()
@@ -140,7 +140,7 @@ class Groups(Case):
     def test_messages_with_one_key_start_in_the_order_they_were_published(self, harness: Harness, topic: str) -> None:
         """Single publishes and batches mixed, to one member."""
         b, publisher, seen = harness.connect(), harness.connect(), Recorder()
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         messages = [Message(str(n).encode(), {"ce-partitionkey": "k"}) for n in range(200)]
         publisher.publish(topic, *messages[:80])
         for message in messages[80:120]:
@@ -152,16 +152,16 @@ class Groups(Case):
     @pytest.mark.promise(3)
     def test_backlog_counts_what_waits_and_what_is_being_handled(self, b: Broker, topic: str) -> None:
         """And nothing once all is acked."""
-        b.subscribe(topic, Recorder(), queue="g").unsubscribe()
+        b.subscribe(topic, Recorder(), group="g").unsubscribe()
         b.publish(topic, *numbered(7))
         assert b.backlog(topic, "g") == 7
-        assert (topic, "g") in [(group.topic, group.queue) for group in b.groups()]
-        b.subscribe(topic, Recorder(), queue="g")
+        assert (topic, "g") in [(group.topic, group.name) for group in b.groups()]
+        b.subscribe(topic, Recorder(), group="g")
         eventually(lambda: b.backlog(topic, "g") == 0, "the backlog is empty")
 
     def test_a_forgotten_group_gets_nothing_any_more(self, b: Broker, topic: str) -> None:
         """`forget` ends it, with what waited for it."""
-        b.subscribe(topic, Recorder(), queue="g").unsubscribe()
+        b.subscribe(topic, Recorder(), group="g").unsubscribe()
         b.publish(topic, *numbered(3))
         b.group(topic, "g").forget()
         assert topic not in [group.topic for group in b.groups()]

@@ -44,7 +44,7 @@ class MemberProcess:
             else:
                 fields = json.loads(line)
                 message = Message(fields["text"].encode(), fields["header"])
-                self.seen.add(Received(message, fields["attempt"], fields["queue"]))
+                self.seen.add(Received(message, fields["attempt"], fields["group"]))
         self.ready.set()  # nobody waits for a process that has ended
 
     @property
@@ -101,7 +101,7 @@ class Harness(ABC):
     def dead_letters_unreachable(self) -> AbstractContextManager[None]:
         """Meanwhile no dead letter can be stored."""
 
-    def lose_group(self, topic: str, queue: str) -> None:
+    def lose_group(self, topic: str, group: str) -> None:
         """Delete a group underneath its members, as an operator's mistake would."""
         raise NotImplementedError
 
@@ -138,16 +138,16 @@ class Harness(ABC):
         surely(made.connect)
         return made
 
-    def member(self, topic: str, queue: str, **options: object) -> MemberProcess:
+    def member(self, topic: str, group: str, **options: object) -> MemberProcess:
         """A process with one subscription, in force."""
-        process = self.start_member(topic, queue, **options)
+        process = self.start_member(topic, group, **options)
         assert process.ready.wait(60), "the member process was not ready in time"
         assert process.alive, "the member process has ended instead; see what it printed"
         return process
 
-    def start_member(self, topic: str, queue: str, **options: object) -> MemberProcess:
+    def start_member(self, topic: str, group: str, **options: object) -> MemberProcess:
         """The same, not yet in force."""
-        process = MemberProcess([self.address, topic, queue, json.dumps(options)], self.environ())
+        process = MemberProcess([self.address, topic, group, json.dumps(options)], self.environ())
         self._processes.append(process)
         return process
 

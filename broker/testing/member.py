@@ -20,12 +20,12 @@ import broker
 
 def main() -> None:
     """Subscribe until told to end."""
-    address, topic, queue, options = sys.argv[1:]
+    address, topic, group, options = sys.argv[1:]
     writing = threading.Lock()
 
     def handler(event: broker.Event) -> None:
         text = event.message.body.decode()
-        line = {"text": text, "attempt": event.attempt, "queue": event.queue, "header": dict(event.message.header)}
+        line = {"text": text, "attempt": event.attempt, "group": event.group, "header": dict(event.message.header)}
         with writing:
             print(json.dumps(line), flush=True)
         command, _, argument = text.partition(":")
@@ -37,7 +37,7 @@ def main() -> None:
             raise RuntimeError("told to fail")
 
     with broker.connect(address) as b:
-        b.subscribe(topic, handler, queue=queue or None, **json.loads(options))
+        b.subscribe(topic, handler, group=group or None, **json.loads(options))
         with writing:
             print("ready", flush=True)
         sys.stdin.read()

@@ -23,7 +23,7 @@ class Publishing(Case):
     def test_any_bytes_and_headers_arrive_as_they_were(self, b: Broker, topic: str, body: bytes) -> None:
         """Nothing is added to a body, and Unicode header names and values survive."""
         seen = Recorder()
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         message = Message(body, {"subject": "学院君 🎉", "名字": "x", "Case-Kept": " spaces ", "empty": ""})
         b.publish(topic, message)
         [received] = seen.wait(1)
@@ -34,7 +34,7 @@ class Publishing(Case):
     def test_what_is_too_large_is_refused_before_anything_is_sent(self, b: Broker, topic: str) -> None:
         """One message over a limit refuses the whole call."""
         seen = Recorder()
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         for large in (Message(b"x" * (MAX_BODY_BYTES + 1)), Message(b"", {"h": "学" * (MAX_HEADER_BYTES // 3)})):
             with pytest.raises(MessageTooLarge, match=large.id):
                 b.publish(topic, Message(b"fine"), large)
@@ -44,7 +44,7 @@ class Publishing(Case):
     @pytest.mark.promise(1)
     def test_publish_returns_only_after_the_confirm(self, harness: Harness, b: Broker, topic: str) -> None:
         """While the broker confirms nothing, `publish` has not returned; afterwards the message is there."""
-        b.subscribe(topic, Recorder(), queue="g").unsubscribe()
+        b.subscribe(topic, Recorder(), group="g").unsubscribe()
         returned = threading.Event()
 
         def publish() -> None:
@@ -63,7 +63,7 @@ class Publishing(Case):
     def test_eight_publishing_threads_lose_nothing(self, b: Broker, topic: str) -> None:
         """One broker may be used from many threads at once."""
         seen = Recorder()
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
 
         def publish(prefix: int) -> None:
             for message in numbered(20, f"{prefix}/"):
@@ -78,7 +78,7 @@ class Publishing(Case):
     def test_a_failed_batch_says_which_were_not_confirmed(self, harness: Harness, topic: str) -> None:
         """Publishing again just what the error names, whenever it fails, loses nothing."""
         b, publisher, seen = harness.connect(), harness.connect(publish_timeout_seconds=2), Recorder()
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         failures: list[PublishError] = []
 
         def publish_surely(batch: tuple[Message, ...]) -> None:
@@ -113,7 +113,7 @@ class Publishing(Case):
     def test_publishing_while_the_broker_is_down_raises_within_its_timeout(self, harness: Harness, topic: str) -> None:
         """The error names broker and message. Without a server there is nothing that could be down."""
         b = harness.connect(publish_timeout_seconds=1)
-        surely(lambda: b.subscribe(topic, Recorder(), queue="g").unsubscribe())
+        surely(lambda: b.subscribe(topic, Recorder(), group="g").unsubscribe())
         message = Message(b"x")
         if not b.promises.server:
             b.publish(topic, message)
@@ -132,7 +132,7 @@ class Publishing(Case):
         else:
             with pytest.raises(NoSubscriber, match=topic):
                 b.publish(topic, *texts("early"), mandatory=True)
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         b.publish(topic, *texts("late"), mandatory=True)
         seen.wait_for("late")
         assert seen.texts == (["early", "late"] if b.promises.replays else ["late"])
@@ -156,7 +156,7 @@ class Publishing(Case):
                 b.publish(topic, *texts("pong"))
 
         seen = Recorder(echo)
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         b.publish(topic, *texts("ping"))
         seen.wait_for("pong")
 
@@ -165,7 +165,7 @@ class Publishing(Case):
         names = [topic + suffix for suffix in (".a", "_a", "*", ">", " a", ".A", "学院", "/", "_2e")]
         seen = {name: Recorder() for name in names}
         for name in names:
-            b.subscribe(name, seen[name], queue="~组 *.>/")
+            b.subscribe(name, seen[name], group="~组 *.>/")
         for name in names:
             b.publish(name, *texts(name))
         for name in names:
@@ -177,7 +177,7 @@ class Publishing(Case):
         with pytest.raises(InvalidName):
             b.publish(name, *texts("x"))
         with pytest.raises(InvalidName):
-            b.subscribe(topic, Recorder(), queue=name)
+            b.subscribe(topic, Recorder(), group=name)
 
     def test_verbs_in_the_wrong_order_are_refused(self, harness: Harness, topic: str) -> None:
         """Options change before connecting only; nothing else works before it."""

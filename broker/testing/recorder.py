@@ -43,7 +43,7 @@ class Received:
 
     message: Message
     attempt: int
-    queue: str | None
+    group: str | None
     at: float = field(default_factory=time.monotonic)
 
     @property
@@ -61,7 +61,7 @@ class Recorder:
         self._received: list[Received] = []
 
     def __call__(self, event: Event) -> None:
-        self.add(Received(event.message, event.attempt, event.queue))
+        self.add(Received(event.message, event.attempt, event.group))
         self._behave(event)
 
     def add(self, received: Received) -> None:

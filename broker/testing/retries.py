@@ -29,7 +29,7 @@ class Retries(Case):
                 raise RuntimeError("not yet")
 
         seen = Recorder(fail_thrice)
-        b.subscribe(topic, seen, queue="g", retry_delays=ladder, jitter=0.0)
+        b.subscribe(topic, seen, group="g", retry_delays=ladder, jitter=0.0)
         b.publish(topic, *texts("x"))
         calls = seen.wait(4)
         assert [call.attempt for call in calls] == [1, 2, 3, 4]
@@ -47,7 +47,7 @@ class Retries(Case):
 
         header = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "名": "学院君"}
         seen = Recorder(fail_once)
-        b.subscribe(topic, seen, queue="g", retry_delays=QUICK)
+        b.subscribe(topic, seen, group="g", retry_delays=QUICK)
         message = Message(b"x", header)
         b.publish(topic, message)
         first, second = seen.wait(2)
@@ -63,7 +63,7 @@ class Retries(Case):
                 raise RuntimeError("bad")
 
         seen = Recorder(behave)
-        b.subscribe(topic, seen, queue="g", retry_delays=(3600,))
+        b.subscribe(topic, seen, group="g", retry_delays=(3600,))
         b.publish(topic, *texts("bad"), *numbered(20))
         seen.wait(21)
         assert seen.texts.count("bad") == 1
@@ -80,8 +80,8 @@ class Retries(Case):
 
         b = harness.connect(on_error=reported.append)
         seen, beside = Recorder(behave), Recorder()
-        b.subscribe(topic, seen, queue="g", retry_delays=QUICK)
-        b.subscribe(topic, beside, queue="h")
+        b.subscribe(topic, seen, group="g", retry_delays=QUICK)
+        b.subscribe(topic, beside, group="h")
         b.publish(topic, *texts("bad", "good"))
         seen.wait(3)
         beside.wait(2)
@@ -100,7 +100,7 @@ class Retries(Case):
                 raise RuntimeError("once")
 
         b = harness.connect(on_settled=told.append)
-        b.subscribe(topic, behave, queue="g", retry_delays=QUICK)
+        b.subscribe(topic, behave, group="g", retry_delays=QUICK)
         b.publish(topic, *texts("fail once", "reject"))
         eventually(lambda: len(told) == 3, "both are settled")
         assert {(settled.message.body, settled.attempt, settled.outcome) for settled in told} == {
@@ -114,7 +114,7 @@ class Retries(Case):
         """`auto_ack=False`: the handler has returned, the ack comes later."""
         events: list[Event] = []
         seen = Recorder(events.append)
-        b.subscribe(topic, seen, queue="g", auto_ack=False)
+        b.subscribe(topic, seen, group="g", auto_ack=False)
         b.publish(topic, *texts("x"))
         seen.wait(1)
         assert b.backlog(topic, "g") == 1
@@ -133,7 +133,7 @@ class Retries(Case):
         """Counted, and a late ack of the first delivery changes nothing."""
         events: list[Event] = []
         seen = Recorder(events.append)
-        b.subscribe(topic, seen, queue="g", auto_ack=False, lease_seconds=LEASE)
+        b.subscribe(topic, seen, group="g", auto_ack=False, lease_seconds=LEASE)
         b.publish(topic, *texts("x"))
         calls = seen.wait(2)
         assert [call.attempt for call in calls[:2]] == [1, 2]
@@ -153,7 +153,7 @@ class Retries(Case):
         b, other = harness.connect(), harness.connect()
         seen = Recorder(lambda event: threading.Event().wait(LEASE * 2 if event.message.body == b"long" else 0))
         for member in (b, other):
-            member.subscribe(topic, seen, queue="g", lease_seconds=LEASE)
+            member.subscribe(topic, seen, group="g", lease_seconds=LEASE)
         b.publish(topic, *texts("long"))
         seen.wait(1)
         eventually(lambda: b.backlog(topic, "g") == 0, "the long one is acked")
@@ -163,7 +163,7 @@ class Retries(Case):
     def test_what_waits_behind_others_for_longer_than_its_lease_runs_once(self, harness: Harness, topic: str) -> None:
         """Also when two publishers have sent a member more than it takes at a time."""
         b, seen = harness.connect(), Recorder(lambda event: threading.Event().wait(LEASE * 0.2))
-        b.subscribe(topic, seen, queue="g", lease_seconds=LEASE, prefetch=4)
+        b.subscribe(topic, seen, group="g", lease_seconds=LEASE, prefetch=4)
         for publisher in (harness.connect(), harness.connect()):
             publisher.publish(topic, *numbered(4))
         seen.wait(8)
@@ -175,7 +175,7 @@ class Retries(Case):
         """Also for messages that were published one by one."""
         together = threading.Barrier(8, timeout=60)
         seen = Recorder(lambda event: together.wait())
-        b.subscribe(topic, seen, queue="g", concurrency=8)
+        b.subscribe(topic, seen, group="g", concurrency=8)
         for message in numbered(8):
             b.publish(topic, Message(message.body, {"ce-partitionkey": message.id}))
         seen.wait(8)
@@ -186,11 +186,11 @@ class Retries(Case):
     def test_what_was_acked_stays_acked_after_a_clean_stop(self, harness: Harness, topic: str) -> None:
         """The acks of the last messages are flushed by the stop."""
         b, consumer, seen = harness.connect(), harness.connect(), Recorder()
-        consumer.subscribe(topic, seen, queue="g")
+        consumer.subscribe(topic, seen, group="g")
         b.publish(topic, *numbered(50))
         seen.wait(50)
         consumer.disconnect()
-        harness.connect().subscribe(topic, seen, queue="g")
+        harness.connect().subscribe(topic, seen, group="g")
         only_this_arrives(b, topic, seen, before=50)
 
     @pytest.mark.promise(13)

@@ -35,6 +35,6 @@ def give_points(event: broker.Event) -> None:
 if __name__ == "__main__":
     DATABASE.parent.mkdir(parents=True, exist_ok=True)
     with broker.connect() as b, suppress(KeyboardInterrupt):
-        b.subscribe(USER_REGISTERED, give_points, queue=GROUP)
+        b.subscribe(USER_REGISTERED, give_points, group=GROUP)
         print(f"subscribed to {USER_REGISTERED} as {GROUP}", flush=True)
         threading.Event().wait()

@@ -55,9 +55,9 @@ class HttpHarness(Harness):
             yield
             db.execute("DROP TRIGGER refuse")
 
-    def lose_group(self, topic: str, queue: str) -> None:
+    def lose_group(self, topic: str, group: str) -> None:
         with closing(open_registry(self._registry, self._data_dir / "broker" / "registry", SECRET)) as registry:
-            registry.forget_group(topic, queue)
+            registry.forget_group(topic, group)
 
     def cut(self) -> None:
         for made in self._brokers:

@@ -50,8 +50,8 @@ def all_raise_in_time(b: Broker, topic: str, seconds: float, cause: str) -> None
     error = raises_in_time(lambda: b.publish(topic, message), seconds, cause)
     assert isinstance(error, PublishError)
     assert error.unconfirmed == (message,)
-    for queue in (None, "g"):
-        raises_in_time(lambda queue=queue: b.subscribe(topic, Recorder(), queue=queue), seconds, cause)  # type: ignore[misc]  # bound now
+    for group in (None, "g"):
+        raises_in_time(lambda group=group: b.subscribe(topic, Recorder(), group=group), seconds, cause)  # type: ignore[misc]  # bound now
 
 
 class _FairClock:

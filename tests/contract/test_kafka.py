@@ -58,7 +58,7 @@ class KafkaHarness(Harness):
             patch.setattr(group, "dead_name", lambda topic, queue: REFUSED)
             yield
 
-    def lose_group(self, topic: str, queue: str) -> None:
+    def lose_group(self, topic: str, group: str) -> None:
         """Kafka refuses to delete a group that has members; with its topic, what it has committed is gone as well."""
         self.server.delete(topic_name(topic))
 
@@ -103,23 +103,23 @@ class TestKafkaGroups(OnKafka):
     def test_what_follows_an_unfinished_message_is_not_delivered_again(self, harness: Harness, topic: str) -> None:
         """Nor, to the next member, the unfinished one before its delay is over."""
         b, consumer, seen, later = harness.connect(), harness.connect(), Recorder(fail_if_bad), Recorder(fail_if_bad)
-        consumer.subscribe(topic, seen, queue="g", retry_delays=(3600,))
+        consumer.subscribe(topic, seen, group="g", retry_delays=(3600,))
         b.publish(topic, *texts("bad"), *numbered(20))
         seen.wait(21)
         eventually(lambda: b.backlog(topic, "g") == 1, "only the bad one is left")
         consumer.disconnect()
         assert b.backlog(topic, "g") == 1
-        b.subscribe(topic, later, queue="g")
+        b.subscribe(topic, later, group="g")
         only_this_arrives(b, topic, later, before=0)
 
     def test_the_next_member_goes_on_counting(self, harness: Harness, topic: str) -> None:
         """Attempts outlive a clean stop; the delay goes on where it was."""
         b, consumer, seen, later = harness.connect(), harness.connect(), Recorder(fail_if_bad), Recorder()
-        consumer.subscribe(topic, seen, queue="g", retry_delays=(0.05, 5), jitter=0.0)
+        consumer.subscribe(topic, seen, group="g", retry_delays=(0.05, 5), jitter=0.0)
         b.publish(topic, *texts("bad"))
         before = seen.wait(2)[1]
         consumer.disconnect()
-        b.subscribe(topic, later, queue="g")
+        b.subscribe(topic, later, group="g")
         [again] = later.wait(1)
         assert again.attempt == 3
         assert again.at - before.at >= 5 * 0.95
@@ -130,10 +130,10 @@ class TestKafkaGroups(OnKafka):
         b, other = (harness.connect(drain_seconds=60) for _ in range(2))  # the mock shares out only near its end
         finish = threading.Event()
         seen, beside = Recorder(lambda event: finish.wait(60)), Recorder()
-        subscription = b.subscribe(topic, seen, queue="g", concurrency=8)
+        subscription = b.subscribe(topic, seen, group="g", concurrency=8)
         b.publish(topic, *(Message(str(n).encode(), {"ce-partitionkey": str(n)}) for n in range(8)))
         seen.wait(8)
-        joined = other.subscribe(topic, beside, queue="g")
+        joined = other.subscribe(topic, beside, group="g")
 
         def has_a_share() -> bool:
             other.publish(topic, *(Message(b"later", {"ce-partitionkey": str(n)}) for n in range(8)))
@@ -152,7 +152,7 @@ class TestKafkaGroups(OnKafka):
     ) -> None:
         """Nobody notices."""
         b, seen = harness.connect(), Recorder()
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         b.publish(topic, *texts("before"))
         seen.wait(1)
         eventually(lambda: b.backlog(topic, "g") == 0, "the ack is flushed")
@@ -164,7 +164,7 @@ class TestKafkaGroups(OnKafka):
     def test_a_commit_that_fails_counts_nothing_twice(self, harness: KafkaHarness, topic: str) -> None:
         """What could not be counted is not delivered until it can be."""
         b, seen = harness.connect(), Recorder()
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         b.publish(topic, *texts("before"))
         seen.wait(1)
         eventually(lambda: b.backlog(topic, "g") == 0, "the ack is flushed")
@@ -180,7 +180,7 @@ class TestKafkaGroups(OnKafka):
             Recorder(),
             Recorder(),
         )
-        subscription = consumer.subscribe(topic, seen, queue="g")
+        subscription = consumer.subscribe(topic, seen, group="g")
         b.publish(topic, *texts("before"))
         seen.wait(1)
         eventually(lambda: b.backlog(topic, "g") == 0, "the ack is flushed")
@@ -193,7 +193,7 @@ class TestKafkaGroups(OnKafka):
         finally:
             harness.mock.tell("accept", "commit")
         subscription.unsubscribe()
-        b.subscribe(topic, heir, queue="g")
+        b.subscribe(topic, heir, group="g")
         assert [(call.text, call.attempt) for call in heir.wait(1)] == [("x", 1)]
 
     def test_a_group_that_may_not_be_joined_is_logged(
@@ -202,7 +202,7 @@ class TestKafkaGroups(OnKafka):
         """Once, and the member goes on trying."""
         b, seen = harness.connect(), Recorder()
         harness.mock.tell("refuse", "join", 2, KafkaError.GROUP_AUTHORIZATION_FAILED)
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         b.publish(topic, *texts("x"))
         seen.wait(1)
         said = [record.getMessage() for record in caplog.records if "cannot fetch" in record.getMessage()]
@@ -213,7 +213,7 @@ class TestKafkaGroups(OnKafka):
     def test_two_hundred_unfinished_messages_hold_up_a_partition(self, b: Broker, topic: str) -> None:
         """As declared: what is known of them has to fit into the offset's metadata. Other partitions go on."""
         seen = Recorder(fail_if_bad)
-        b.subscribe(topic, seen, queue="g", retry_delays=(3600,), concurrency=4)
+        b.subscribe(topic, seen, group="g", retry_delays=(3600,), concurrency=4)
         b.publish(topic, *(Message(b"bad", {"ce-partitionkey": "k"}) for _ in range(MOST_OPEN + 1)))
         seen.wait(MOST_OPEN)
         b.publish(topic, *(Message(b"good", {"ce-partitionkey": str(n)}) for n in range(20)))
@@ -223,12 +223,12 @@ class TestKafkaGroups(OnKafka):
     def test_the_oldest_messages_may_be_gone_when_a_member_comes(self, harness: KafkaHarness, topic: str) -> None:
         """After the retention; it starts with the oldest that is kept."""
         b, seen = harness.connect(), Recorder()
-        b.subscribe(topic, Recorder(), queue="g").unsubscribe()
+        b.subscribe(topic, Recorder(), group="g").unsubscribe()
         b.publish(topic, *(Message(str(n).encode(), {"ce-partitionkey": "k"}) for n in range(10)))
         for partition in range(4):
             harness.mock.tell("dropped", topic_name(topic), partition, 5 if in_use(b, topic, partition) else 0)
         assert b.backlog(topic, "g") == 5
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         seen.wait_for("9")
         assert seen.texts == ["5", "6", "7", "8", "9"]
 
@@ -236,7 +236,7 @@ class TestKafkaGroups(OnKafka):
         """And goes on in order where it was held."""
         monkeypatch.setattr(progress, "FULL_BYTES", 5 * progress.WEIGHT_BYTES)
         seen = Recorder()
-        b.subscribe(topic, seen, queue="g", prefetch=2)
+        b.subscribe(topic, seen, group="g", prefetch=2)
         b.publish(topic, *numbered(200))
         seen.wait(200)
         assert seen.texts == [str(n) for n in range(200)]
@@ -254,7 +254,7 @@ class TestKafkaGroups(OnKafka):
 
         monkeypatch.setattr(Progress, "arrived", surprising)
         seen = Recorder()
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         b.publish(topic, *numbered(10))
         seen.wait(10)
         assert seen.texts == [str(n) for n in range(10)]
@@ -262,7 +262,7 @@ class TestKafkaGroups(OnKafka):
     def test_a_forgotten_group_comes_back_as_a_new_one(self, b: Broker, topic: str) -> None:
         """From the oldest message, without its dead letters."""
         seen = Recorder(fail_if_bad)
-        b.subscribe(topic, Recorder(fail_if_bad), queue="g", max_attempts=1)
+        b.subscribe(topic, Recorder(fail_if_bad), group="g", max_attempts=1)
         b.publish(topic, *texts("bad"))
         forgotten = b.group(topic, "g")
         eventually(forgotten.dead_letters, "there is a dead letter")
@@ -271,7 +271,7 @@ class TestKafkaGroups(OnKafka):
         b.connect()
         b.group(topic, "g").forget()
         assert b.group(topic, "g").dead_letters() == []
-        b.subscribe(topic, seen, queue="g", retry_delays=(3600,))
+        b.subscribe(topic, seen, group="g", retry_delays=(3600,))
         b.publish(topic, *texts("good"))
         seen.wait(2)
         assert sorted((call.text, call.attempt) for call in seen.received) == [("bad", 1), ("good", 1)]
@@ -297,15 +297,15 @@ class TestKafkaTopics(OnKafka):
 
         eventually(arrives, "it receives again")
 
-    @pytest.mark.parametrize("queue", ["g", None])
+    @pytest.mark.parametrize("group", ["g", None])
     def test_who_only_receives_makes_a_deleted_topic_again(
-        self, harness: KafkaHarness, topic: str, queue: str | None, monkeypatch: pytest.MonkeyPatch
+        self, harness: KafkaHarness, topic: str, group: str | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It does not wait for somebody to publish."""
         monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.05)
         b, made = harness.connect(), threading.Event()
         assert isinstance(b, KafkaBroker)
-        b.subscribe(topic, Recorder(), queue=queue)
+        b.subscribe(topic, Recorder(), group=group)
         make = b._cluster._make
 
         def note(name: str, compacted: bool) -> None:
@@ -333,7 +333,7 @@ class TestKafkaTopics(OnKafka):
     def test_a_message_of_another_program_is_delivered(self, harness: KafkaHarness, b: Broker, topic: str) -> None:
         """Its id is its place in the topic, the same on every attempt; what is no text in a header is replaced."""
         seen = Recorder(lambda event: fail_if_bad(event) if event.attempt == 1 else None)
-        b.subscribe(topic, seen, queue="g", retry_delays=QUICK)
+        b.subscribe(topic, seen, group="g", retry_delays=QUICK)
         foreign = Producer({"bootstrap.servers": harness.server.bootstrap})
         foreign.produce(topic_name(topic), b"bad", headers=[("raw", b"\xff"), ("none", None)])
         foreign.flush(10)
@@ -458,7 +458,7 @@ class TestKafkaBadInput(OnKafka):
         with pytest.raises(PublishError, match=r"kafka broker at .*uthorization"):
             b.publish(topic, *texts("x"))
         with pytest.raises(BrokerError, match=r"kafka broker at .*uthorization"):
-            b.subscribe(topic, Recorder(), queue="g")
+            b.subscribe(topic, Recorder(), group="g")
 
     def test_what_the_server_refuses_is_named(self, harness: KafkaHarness, topic: str) -> None:
         """Which of the batch, and why."""

@@ -71,9 +71,9 @@ class NatsHarness(Harness):
         finally:
             self.private.call(lambda jetstream: jetstream.update_stream(dead))
 
-    def lose_group(self, topic: str, queue: str) -> None:
-        name, group = wire.TOPIC + wire.token(topic), wire.token(queue)
-        self.server.call(lambda jetstream: jetstream.delete_consumer(name, group))
+    def lose_group(self, topic: str, group: str) -> None:
+        name, consumer = wire.TOPIC + wire.token(topic), wire.token(group)
+        self.server.call(lambda jetstream: jetstream.delete_consumer(name, consumer))
 
     def lose_stream(self, topic: str) -> None:
         """The same with the whole topic."""
@@ -131,7 +131,7 @@ class TestNatsItself(OnNats):
     def test_a_publish_that_timed_out_is_stored_once(self, harness: NatsHarness, topic: str) -> None:
         """The server had received it, and stores it after all; published again, it is a duplicate."""
         b, hasty = harness.connect(), harness.connect(publish_timeout_seconds=0.5)
-        surely(lambda: hasty.subscribe(topic, Recorder(), queue="g").unsubscribe())
+        surely(lambda: hasty.subscribe(topic, Recorder(), group="g").unsubscribe())
         messages = numbered(3)
         with harness.paused(), pytest.raises(PublishError) as caught:
             hasty.publish(topic, *messages)
@@ -145,7 +145,7 @@ class TestNatsItself(OnNats):
     ) -> None:
         """Nothing is kept in the client for a connection to come."""
         b = harness.connect(publish_timeout_seconds=0.5)
-        surely(lambda: b.subscribe(topic, Recorder(), queue="g").unsubscribe())
+        surely(lambda: b.subscribe(topic, Recorder(), group="g").unsubscribe())
         with harness.outage():
             eventually(lambda: not published(b, topic, "noticed"), "the connection is known to be broken")
             with pytest.raises(PublishError, match="no connection"):
@@ -159,7 +159,7 @@ class TestNatsItself(OnNats):
         """JetStream stops delivering after 1000 unacked messages unless told otherwise. All of them are counted."""
         seen = Recorder(fail_bad)
         caplog.set_level(logging.ERROR, "broker.report")
-        b.subscribe(topic, seen, queue="g", retry_delays=(3600,), concurrency=8)
+        b.subscribe(topic, seen, group="g", retry_delays=(3600,), concurrency=8)
         b.publish(topic, *texts(*["bad"] * 1100), *texts("good"))
         seen.wait_for("good")
         eventually(lambda: b.backlog(topic, "g") == 1100, "just those wait")
@@ -169,22 +169,22 @@ class TestNatsItself(OnNats):
         b, seen, later = harness.connect(), Recorder(), Recorder()
         finish = threading.Event()
         consumer = harness.connect(drain_seconds=0.5)
-        b.subscribe(topic, seen, queue="g").unsubscribe()
+        b.subscribe(topic, seen, group="g").unsubscribe()
         b.publish(topic, *numbered(10))
         slow = Recorder(lambda event: finish.wait(60) if event.message.body == b"0" else None)
-        consumer.subscribe(topic, slow, queue="g", concurrency=2)
+        consumer.subscribe(topic, slow, group="g", concurrency=2)
         slow.wait(10)
         eventually(lambda: b.backlog(topic, "g") == 1, "all others are acked")
         with pytest.raises(broker.DrainTimeout):
             consumer.disconnect()
         finish.set()
-        b.subscribe(topic, later, queue="g")
+        b.subscribe(topic, later, group="g")
         assert [(call.text, call.attempt) for call in later.wait(1)] == [("0", 2)]
         only_this_arrives(b, topic, later, before=1)
 
     def test_an_idle_member_always_asks(self, harness: NatsHarness, b: Broker, topic: str) -> None:
         """Its next request is there before the last one expires, or the same would happen."""
-        b.subscribe(topic, Recorder(), queue="g")
+        b.subscribe(topic, Recorder(), group="g")
         waiting = []
         until = time.monotonic() + 2 * ASK_SECONDS
         name = wire.TOPIC + wire.token(topic)
@@ -198,20 +198,20 @@ class TestNatsItself(OnNats):
         """Also for another member than the one that acked it: the backlog is empty once that is on disk."""
         b, consumer, seen = harness.connect(), harness.connect(), Recorder()
         for round_ in range(3):
-            subscription = consumer.subscribe(f"{topic}{round_}", seen, queue="g")
+            subscription = consumer.subscribe(f"{topic}{round_}", seen, group="g")
             b.publish(f"{topic}{round_}", *numbered(50))
             eventually(lambda n=round_: b.backlog(f"{topic}{n}", "g") == 0, "the backlog is empty")  # type: ignore[misc]  # bound now
             with harness.outage():
                 pass
             subscription.unsubscribe()
             another, heir = harness.connect(), Recorder()
-            another.subscribe(f"{topic}{round_}", heir, queue="g")
+            another.subscribe(f"{topic}{round_}", heir, group="g")
             only_this_arrives(another, f"{topic}{round_}", heir, before=0)
 
     def test_what_a_killed_server_forgot_is_not_handled_again(self, harness: NatsHarness, topic: str) -> None:
         """It writes acks down late; the member that acked them remembers."""
         b, seen = harness.connect(), Recorder()
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         for n in range(5):
             b.publish(topic, *numbered(20, f"{n}/"))
             seen.wait_for(f"{n}/19")
@@ -225,7 +225,7 @@ class TestNatsItself(OnNats):
     def test_a_deleted_stream_is_made_again(self, harness: NatsHarness, b: Broker, topic: str) -> None:
         """Group and broadcast go on, though its numbers begin anew."""
         seen, everyone = Recorder(), Recorder()
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         b.subscribe(topic, everyone)
         b.publish(topic, *numbered(5))
         seen.wait(5)
@@ -234,7 +234,7 @@ class TestNatsItself(OnNats):
         b.publish(topic, *texts("after"))
         seen.wait_for("after")
         assert [received.text for received in everyone.wait_for("after")] == ["0", "1", "2", "3", "4", "after"]
-        assert (topic, "g") in [(group.topic, group.queue) for group in b.groups()]
+        assert (topic, "g") in [(group.topic, group.name) for group in b.groups()]
 
     def test_what_was_with_a_member_when_its_stream_was_deleted_takes_no_other_message_along(
         self, harness: NatsHarness, b: Broker, topic: str
@@ -255,7 +255,7 @@ class TestNatsItself(OnNats):
                 raise ValueError("not yet")
 
         seen = Recorder(handle)
-        b.subscribe(topic, seen, queue="g", concurrency=3, retry_delays=QUICK)
+        b.subscribe(topic, seen, group="g", concurrency=3, retry_delays=QUICK)
         b.publish(topic, *texts("old"))
         seen.wait(1)
         harness.lose_stream(topic)
@@ -268,7 +268,7 @@ class TestNatsItself(OnNats):
         """Even when its member has no room to ask for more before that one is acked."""
         proceed = threading.Event()
         seen = Recorder(lambda event: proceed.wait(60))
-        b.subscribe(topic, seen, queue="g", prefetch=1)
+        b.subscribe(topic, seen, group="g", prefetch=1)
         b.publish(topic, *texts("x"))
         seen.wait(1)
         harness.lose_group(topic, "g")
@@ -287,7 +287,7 @@ class TestNatsItself(OnNats):
                 await came(pull, request, message)
 
         monkeypatch.setattr(Pull, "_came", deaf)
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         b.publish(topic, *texts("x"))
         seen.wait(1)
         harness.lose_group(topic, "g")
@@ -312,7 +312,7 @@ class TestNatsItself(OnNats):
         """With the headers that take most room, every byte of them written in % signs."""
         padding = {"\x01": "\n" * (MAX_HEADER_BYTES - 200), "é\x02": "🎉", "%": "%41", "": "no name", "a:b c": "?"}
         message = Message(b"\xff" * MAX_BODY_BYTES, padding)
-        b.subscribe(topic, reject, queue="g")
+        b.subscribe(topic, reject, group="g")
         b.publish(topic, message)
         group = b.group(topic, "g")
         eventually(group.dead_letters, "there is a dead letter")
@@ -324,7 +324,7 @@ class TestNatsItself(OnNats):
         """Its own are kept apart from those of a message."""
         header = {"Nats-Msg-Id": "1", "Nats-Rollup": "all", "Nats-Expected-Last-Sequence": "7", "Status": "404"}
         seen = Recorder()
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         for _ in range(2):
             b.publish(topic, Message(b"x", header))
         for received in seen.wait(2):
@@ -333,7 +333,7 @@ class TestNatsItself(OnNats):
     def test_messages_are_kept_for_the_retention(self, harness: NatsHarness, topic: str) -> None:
         """Then a group that was away does not get them any more."""
         b = harness.connect(retention_seconds=1)
-        b.subscribe(topic, Recorder(), queue="g").unsubscribe()
+        b.subscribe(topic, Recorder(), group="g").unsubscribe()
         b.publish(topic, *numbered(3))
         name = wire.TOPIC + wire.token(topic)
         state = harness.server.call(lambda jetstream: jetstream.stream_info(name)).state
@@ -343,7 +343,7 @@ class TestNatsItself(OnNats):
     def test_a_message_of_another_program_is_delivered(self, harness: NatsHarness, b: Broker, topic: str) -> None:
         """One that was published with any client, to the subject of the topic."""
         seen = Recorder(fail_once)
-        b.subscribe(topic, seen, queue="g", retry_delays=QUICK)
+        b.subscribe(topic, seen, group="g", retry_delays=QUICK)
         harness.server.call(
             lambda jetstream: jetstream.publish(wire.subject("topic", topic), b"hello", headers={"name": "学院君 100%"})
         )
@@ -355,7 +355,7 @@ class TestNatsItself(OnNats):
     def test_nobody_else_logs(self, harness: NatsHarness, topic: str, caplog: pytest.LogCaptureFixture) -> None:
         """Neither the client nor its event loop, whatever happens to the connection."""
         b, seen = harness.connect(), Recorder()
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         harness.cut()
         with harness.outage():
             pass
@@ -380,7 +380,7 @@ class TestNatsItself(OnNats):
         def begin(b: Broker) -> None:
             b.publish(topic, *texts("x"))
             b.group(topic, "g").dead_letters()
-            b.subscribe(topic, reject, queue="g", max_attempts=1)
+            b.subscribe(topic, reject, group="g", max_attempts=1)
             eventually(lambda: len(b.group(topic, "g").dead_letters()) == 10, "all are dead letters", 60)
 
         with NatsServer(tmp_path) as fresh, contextlib.ExitStack() as stack, ThreadPoolExecutor(10) as pool:

@@ -142,7 +142,7 @@ class TestRabbitMQItself(OnRabbitMQ):
     def test_a_refused_publish_harms_no_other_on_the_same_connection(self, b: Broker, topic: str) -> None:
         """The refusal closes a channel, and a channel belongs to one publish at a time."""
         seen = Recorder()
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         refused = threading.Event()
 
         def refuse() -> None:
@@ -161,7 +161,7 @@ class TestRabbitMQItself(OnRabbitMQ):
     def test_a_topic_whose_last_group_was_forgotten_has_none(self, b: Broker, topic: str) -> None:
         """Also for a publisher that has published to it before."""
         for queue in ("g", "h"):
-            b.subscribe(topic, Recorder(), queue=queue).unsubscribe()
+            b.subscribe(topic, Recorder(), group=queue).unsubscribe()
         b.group(topic, "g").forget()
         b.publish(topic, *texts("x"), mandatory=True)
         b.group(topic, "h").forget()
@@ -176,7 +176,7 @@ class TestRabbitMQItself(OnRabbitMQ):
             channel.exchange_delete(layout.topic_exchange(topic))
         b.publish(topic, *texts("while it is missing", "still"))
         seen = Recorder()
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         b.publish(topic, *texts("after"))
         seen.wait(1)
         assert seen.texts == ["after"]
@@ -187,31 +187,31 @@ class TestRabbitMQItself(OnRabbitMQ):
             arguments = {"x-queue-type": "quorum", "x-delivery-limit": 100}
             channel.queue_declare(layout.group_queue(topic, "g"), durable=True, arguments=arguments)
         b, seen = harness.connect(), Recorder()
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         only_this_arrives(b, topic, seen, before=0)
 
     def test_what_a_slow_member_leaves_goes_to_others(self, harness: RabbitMQHarness, topic: str) -> None:
         """The server sends it as many as `prefetch` says, whether it needs them or not."""
         slow, quick, proceed = harness.connect(), harness.connect(), threading.Event()
         held, seen = Recorder(lambda event: proceed.wait(60)), Recorder()
-        slow.subscribe(topic, held, queue="g", prefetch=5)
+        slow.subscribe(topic, held, group="g", prefetch=5)
         harness.connect().publish(topic, *numbered(100))
         held.wait(1)
-        quick.subscribe(topic, seen, queue="g")
+        quick.subscribe(topic, seen, group="g")
         seen.wait(95)
         proceed.set()
 
     def test_no_number_of_redeliveries_drops_a_message(self, harness: RabbitMQHarness, topic: str) -> None:
         """RabbitMQ 4 drops after 20 unless told otherwise; dead letters are ours to decide."""
         b = harness.connect()
-        b.subscribe(topic, Recorder(), queue="g").unsubscribe()
+        b.subscribe(topic, Recorder(), group="g").unsubscribe()
         b.publish(topic, *texts("x"))
         with harness.channel() as channel:
             for _ in range(30):
                 method, _, _ = channel.basic_get(layout.group_queue(topic, "g"))
                 channel.basic_nack(method.delivery_tag)
         seen = Recorder()
-        b.subscribe(topic, seen, queue="g", max_attempts=100)
+        b.subscribe(topic, seen, group="g", max_attempts=100)
         assert [call.attempt for call in seen.wait(1)] == [31]
 
     def test_a_long_delay_holds_up_no_short_one(self, b: Broker, topic: str) -> None:
@@ -222,7 +222,7 @@ class TestRabbitMQItself(OnRabbitMQ):
                 raise RuntimeError("again")
 
         seen = Recorder(behave)
-        b.subscribe(topic, seen, queue="g", retry_delays=(0.05, 3600))
+        b.subscribe(topic, seen, group="g", retry_delays=(0.05, 3600))
         b.publish(topic, *texts("slow"))
         seen.wait_for("slow", times=2)
         eventually(lambda: b.backlog(topic, "g") == 1, "the slow one waits")
@@ -233,7 +233,7 @@ class TestRabbitMQItself(OnRabbitMQ):
         """Also by a broker that knows nothing of the delays, and while no member lives; `forget` drops it."""
         b, other = harness.connect(), harness.connect()
         seen = Recorder(fail)
-        subscription = b.subscribe(topic, seen, queue="g", retry_delays=(3600, 7200))
+        subscription = b.subscribe(topic, seen, group="g", retry_delays=(3600, 7200))
         b.publish(topic, *numbered(3))
         seen.wait(3)
         subscription.unsubscribe()
@@ -247,8 +247,8 @@ class TestRabbitMQItself(OnRabbitMQ):
     def test_a_kill_right_after_the_first_failure_loses_nothing(self, harness: RabbitMQHarness, topic: str) -> None:
         """The queue where a message waits or lies dead was made with its group: the server knows its name by then."""
         b, seen = harness.connect(), Recorder(fail_once)
-        b.subscribe(topic, seen, queue="g", retry_delays=(3,))
-        b.subscribe(topic, Recorder(reject), queue="h")
+        b.subscribe(topic, seen, group="g", retry_delays=(3,))
+        b.subscribe(topic, Recorder(reject), group="h")
         harness.server.control("eval", WRITE_NAMES)
         b.publish(topic, *texts("x"))
         group = b.group(topic, "h")
@@ -264,7 +264,7 @@ class TestRabbitMQItself(OnRabbitMQ):
         b, consumer = harness.connect(), harness.connect()
         proceed = threading.Event()
         seen = Recorder(lambda event: proceed.wait(60))
-        subscription = consumer.subscribe(topic, seen, queue="g")
+        subscription = consumer.subscribe(topic, seen, group="g")
         b.publish(topic, *numbered(10))
         seen.wait(1)
         assert b.backlog(topic, "g") == 10
@@ -280,7 +280,7 @@ class TestRabbitMQItself(OnRabbitMQ):
         """A member whose queue was deleted leaves nothing behind that would be asked, too."""
         b, proceed = harness.connect(), threading.Event()
         seen = Recorder(lambda event: proceed.wait(60))
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         for n in (1, 2):
             harness.lose_group(topic, "g")
             eventually(lambda: told(harness, topic).consumer_count == 1, "it consumes again")
@@ -291,7 +291,7 @@ class TestRabbitMQItself(OnRabbitMQ):
     def test_dead_letters_are_seen_by_all_who_look_at_once(self, harness: RabbitMQHarness, topic: str) -> None:
         """A quorum queue is read by taking everything out: one after the other, and put back in order."""
         brokers = [harness.connect() for _ in range(3)]
-        brokers[0].subscribe(topic, Recorder(reject), queue="g")
+        brokers[0].subscribe(topic, Recorder(reject), group="g")
         brokers[0].publish(topic, *numbered(20))
         eventually(lambda: len(brokers[0].group(topic, "g").dead_letters()) == 20, "all are dead")
         looks: list[list[str]] = []
@@ -311,7 +311,7 @@ class TestRabbitMQItself(OnRabbitMQ):
     def test_what_the_server_notes_is_not_copied(self, harness: RabbitMQHarness, topic: str) -> None:
         """An x-death header that comes back confuses newer servers."""
         b = harness.connect()
-        b.subscribe(topic, Recorder(fail), queue="g", max_attempts=3, retry_delays=QUICK)
+        b.subscribe(topic, Recorder(fail), group="g", max_attempts=3, retry_delays=QUICK)
         b.publish(topic, *texts("x"))
         eventually(b.group(topic, "g").dead_letters, "there is a dead letter")
         with harness.channel() as channel:
@@ -328,7 +328,7 @@ class TestRabbitMQItself(OnRabbitMQ):
                 raise RuntimeError("bad")
 
         b = harness.connect()
-        b.subscribe(topic, behave, queue="g", max_attempts=1)
+        b.subscribe(topic, behave, group="g", max_attempts=1)
         b.publish(topic, *texts("bad", "good"))
         eventually(lambda: len(during) == 2 and not marks(harness) - before, "both marks are gone")
         assert during == [1, 1]
@@ -337,7 +337,7 @@ class TestRabbitMQItself(OnRabbitMQ):
     def test_the_retention_ends(self, harness: RabbitMQHarness, topic: str) -> None:
         """What nobody took in time is dropped by the server."""
         b = harness.connect(retention_seconds=0.1)
-        b.subscribe(topic, Recorder(), queue="g").unsubscribe()
+        b.subscribe(topic, Recorder(), group="g").unsubscribe()
         b.publish(topic, *numbered(3))
         eventually(lambda: b.backlog(topic, "g") == 0, "nothing is kept")
 
@@ -354,7 +354,7 @@ class TestRabbitMQItself(OnRabbitMQ):
     def test_messages_of_other_programs_are_welcome(self, harness: RabbitMQHarness, topic: str) -> None:
         """With the headers they have; what is not as it should be does no harm."""
         b, seen = harness.connect(), Recorder()
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         properties = [
             pika.BasicProperties(headers={"ce-id": "1", "n": 7}),
             pika.BasicProperties(message_id="2"),
@@ -373,7 +373,7 @@ class TestRabbitMQItself(OnRabbitMQ):
         ending = "x" * (MAX_NAME_BYTES - len(encode(topic, LOWER)))
         seen = {last: Recorder() for last in "ab"}
         for last, recorder in seen.items():
-            b.subscribe(topic + ending, recorder, queue="g" * 199 + last, retry_delays=QUICK)
+            b.subscribe(topic + ending, recorder, group="g" * 199 + last, retry_delays=QUICK)
         b.publish(topic + ending, *texts("x"))
         for last, recorder in seen.items():
             recorder.wait(1)
@@ -385,7 +385,7 @@ class TestRabbitMQItself(OnRabbitMQ):
         def behave(event: Event) -> None:
             raise Reject("学" * 100_000)
 
-        b.subscribe(topic, behave, queue="g")
+        b.subscribe(topic, behave, group="g")
         b.publish(topic, Message(b"x", {"h": "\x01" * 8000}))
         eventually(b.group(topic, "g").dead_letters, "there is a dead letter")
         [letter] = b.group(topic, "g").dead_letters()
@@ -402,7 +402,7 @@ class TestRabbitMQItself(OnRabbitMQ):
         b = harness.connect()
         seen = Recorder(fail_once)
         server = harness.server
-        b.subscribe(topic, seen, queue="g", retry_delays=QUICK)
+        b.subscribe(topic, seen, group="g", retry_delays=QUICK)
         server.control("set_permissions", "guest", ".*(?<!:retry:0)$", ".*", ".*")
         try:
             b.publish(topic, *texts("x"))
@@ -413,7 +413,7 @@ class TestRabbitMQItself(OnRabbitMQ):
     def test_a_server_that_hangs_is_let_go_of(self, harness: RabbitMQHarness, topic: str) -> None:
         """Publish, subscribe and disconnect take no longer than they may."""
         b = harness.connect(publish_timeout_seconds=1, drain_seconds=1)
-        surely(lambda: b.subscribe(topic, Recorder(), queue="g").unsubscribe())
+        surely(lambda: b.subscribe(topic, Recorder(), group="g").unsubscribe())
         with harness.paused():
             all_raise_in_time(b, topic, seconds=1, cause="no answer")
             with in_time(2):
@@ -447,7 +447,7 @@ class TestRabbitMQItself(OnRabbitMQ):
         link: Any = b._publishing  # type: ignore[attr-defined]  # nothing else is that late
         link.post(link._abort)
         seen = Recorder()
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         only_this_arrives(b, topic, seen, before=0)
         assert "pika failed" not in caplog.text
 
@@ -509,7 +509,7 @@ class TestRabbitMQBadInput(OnRabbitMQ):
         where = f"{harness.address.removeprefix('rabbitmq://')}{quote(vhost, safe='')}"
         address = f"rabbitmq://{topic}:{quote(PASSWORD, safe='')}@{where}"
         with surely(lambda: broker.connect(address, publish_timeout_seconds=2)) as b:
-            surely(lambda: b.subscribe(topic, Recorder(), queue="g").unsubscribe())
+            surely(lambda: b.subscribe(topic, Recorder(), group="g").unsubscribe())
             surely(lambda: b.publish(topic, *texts("x")))
             assert "cret" not in repr(b)
             server.control("clear_permissions", "-p", vhost, topic)
@@ -531,7 +531,7 @@ class TestRabbitMQBadInput(OnRabbitMQ):
         seen, count = Recorder(), 20
         with RabbitMQOverTls(tmp_path) as private:
             with broker.connect(private.url, tls=ssl.create_default_context(cafile=private.certificate)) as b:
-                b.subscribe(topic, seen, queue="g")
+                b.subscribe(topic, seen, group="g")
                 b.publish(topic, *(Message(bytes([n]) * MAX_BODY_BYTES) for n in range(count)), *texts("last"))
                 assert [r.message.body[0] for r in seen.wait(count + 1)] == [*range(count), ord("l")]
             for tls, cause in (

@@ -75,8 +75,8 @@ class RedisHarness(Harness):
         finally:
             self.private.call("CONFIG", "SET", name, before)
 
-    def lose_group(self, topic: str, queue: str) -> None:
-        self.server.call("XGROUP", "DESTROY", Keys(topic).stream, encode(queue))
+    def lose_group(self, topic: str, group: str) -> None:
+        self.server.call("XGROUP", "DESTROY", Keys(topic).stream, encode(group))
 
     def cut(self) -> None:
         self.private.call("CLIENT", "KILL", "TYPE", "normal")
@@ -119,7 +119,7 @@ class TestRedisItself(OnRedis):
     def test_a_delay_longer_than_the_lease_is_kept(self, b: Broker, topic: str) -> None:
         """What waits for its next attempt is idle for long, and still nobody's to take over."""
         seen = Recorder(fail_once)
-        b.subscribe(topic, seen, queue="g", lease_seconds=0.2, retry_delays=(1.5,), jitter=0)
+        b.subscribe(topic, seen, group="g", lease_seconds=0.2, retry_delays=(1.5,), jitter=0)
         b.publish(topic, *texts("x"))
         first, second = seen.wait(2)
         assert second.attempt == 2
@@ -134,12 +134,12 @@ class TestRedisItself(OnRedis):
         proceed = threading.Event()
         held, seen = Recorder(lambda event: proceed.wait(60)), Recorder()
         b.publish(topic, *numbered(500))
-        subscription = consumer.subscribe(topic, held, queue="g", prefetch=300)
+        subscription = consumer.subscribe(topic, held, group="g", prefetch=300)
         held.wait(1)
         subscription.stop()
         proceed.set()
         subscription.unsubscribe()
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         assert seen.wait(499)[0].attempt == 1
         assert seen.texts == [str(n) for n in range(1, 500)]
 
@@ -148,7 +148,7 @@ class TestRedisItself(OnRedis):
         b, consumer = harness.connect(), harness.connect(drain_seconds=0.1)
         finish = threading.Event()
         seen, heir = Recorder(lambda event: finish.wait(60)), Recorder()
-        consumer.subscribe(topic, seen, queue="g")
+        consumer.subscribe(topic, seen, group="g")
         b.publish(topic, *numbered(3))
         seen.wait(1)
         eventually(lambda: sum(consumers(harness, topic).values()) == 3, "all are with the member")
@@ -156,7 +156,7 @@ class TestRedisItself(OnRedis):
             consumer.disconnect()
         finish.set()
         assert consumers(harness, topic) == {b"~": 3}
-        b.subscribe(topic, heir, queue="g")
+        b.subscribe(topic, heir, group="g")
         assert {(call.text, call.attempt) for call in heir.wait(3)} == {("0", 2), ("1", 1), ("2", 1)}
 
     def test_what_was_still_on_its_way_when_a_member_left_counts_no_attempt(self, b: Broker, topic: str) -> None:
@@ -166,13 +166,13 @@ class TestRedisItself(OnRedis):
         assert [delivery.message.body for delivery in slow.fetch(1, 5)] == [b"0"]
         assert [delivery.message.body for delivery in slow._read(1, 5)] == [b"1"]
         slow.close()
-        b.subscribe(topic, heir, queue="g")
+        b.subscribe(topic, heir, group="g")
         assert {(call.text, call.attempt) for call in heir.wait(2)} == {("0", 2), ("1", 1)}
 
     def test_a_consumer_that_died_is_removed_once_it_has_nothing(self, harness: RedisHarness, topic: str) -> None:
         """Or they would add up for ever."""
         b = harness.connect()
-        b.subscribe(topic, Recorder(), queue="g", lease_seconds=0.2)
+        b.subscribe(topic, Recorder(), group="g", lease_seconds=0.2)
         harness.server.call("XGROUP", "CREATECONSUMER", Keys(topic).stream, "g", "dead")
         eventually(lambda: b"dead" not in consumers(harness, topic), "the dead one is removed")
 
@@ -198,7 +198,7 @@ class TestRedisItself(OnRedis):
     def test_a_deleted_stream_is_made_again(self, harness: RedisHarness, topic: str, lost: str) -> None:
         """With its group, in the list of groups too; broadcasts go on as well."""
         b, seen, everyone = harness.connect(), Recorder(), Recorder()
-        b.subscribe(topic, seen, queue="g")
+        b.subscribe(topic, seen, group="g")
         b.subscribe(topic, everyone)
         b.publish(topic, *texts("before"))
         seen.wait(1)
@@ -208,12 +208,12 @@ class TestRedisItself(OnRedis):
         b.publish(topic, *texts("after"))
         seen.wait_for("after")
         everyone.wait_for("after")
-        assert (topic, "g") in [(group.topic, group.queue) for group in b.groups()]
+        assert (topic, "g") in [(group.topic, group.name) for group in b.groups()]
 
     def test_a_message_deleted_underneath_holds_up_nothing(self, harness: RedisHarness, topic: str) -> None:
         """Its next attempt is given up, and the backlog ends."""
         b, seen = harness.connect(), Recorder(fail_once)
-        b.subscribe(topic, seen, queue="g", retry_delays=(0.5,))
+        b.subscribe(topic, seen, group="g", retry_delays=(0.5,))
         b.publish(topic, *texts("x"))
         seen.wait(1)
         [[entry_id, _]] = harness.server.call("XRANGE", Keys(topic).stream, "-", "+")
@@ -226,7 +226,7 @@ class TestRedisItself(OnRedis):
     def test_the_backlog_is_counted_where_the_server_does_not(self, harness: RedisHarness, topic: str) -> None:
         """Before 7.0, and when something was deleted from the middle."""
         b = harness.connect()
-        b.subscribe(topic, Recorder(), queue="g").unsubscribe()
+        b.subscribe(topic, Recorder(), group="g").unsubscribe()
         b.publish(topic, *numbered(250))
         entries = harness.server.call("XRANGE", Keys(topic).stream, "-", "+")
         harness.server.call("XDEL", Keys(topic).stream, entries[120][0])
@@ -237,13 +237,13 @@ class TestRedisItself(OnRedis):
         b, seen = harness.connect(retention_seconds=0), Recorder()
         stream = Keys(topic).stream
         assert isinstance(b, RedisBroker)
-        b.subscribe(topic, Recorder(), queue="away").unsubscribe()
-        b.subscribe(topic, Recorder(), queue="g")
+        b.subscribe(topic, Recorder(), group="away").unsubscribe()
+        b.subscribe(topic, Recorder(), group="g")
         b.publish(topic, *numbered(1000))
         eventually(lambda: b.backlog(topic, "g") == 0, "one group has acked all")
         b._trim(topic)
         assert b._server.call("XLEN", stream) == 1000
-        subscription = b.subscribe(topic, seen, queue="away")
+        subscription = b.subscribe(topic, seen, group="away")
         seen.wait(1000)
         subscription.unsubscribe()
         harness.lose_group(topic, "away")
@@ -256,7 +256,7 @@ class TestRedisItself(OnRedis):
     def test_a_message_of_another_program_is_delivered(self, harness: RedisHarness, b: Broker, topic: str) -> None:
         """A plain `XADD` will do; its id is its `ce-id`, the same on every attempt."""
         seen = Recorder(fail_once)
-        b.subscribe(topic, seen, queue="g", retry_delays=(0.05,))
+        b.subscribe(topic, seen, group="g", retry_delays=(0.05,))
         entry_id = harness.server.call("XADD", Keys(topic).stream, "*", "body", "hello")
         first, second = seen.wait(2)
         assert first.text == second.text == "hello"
@@ -380,7 +380,7 @@ class TestRedisBadInput(OnRedis):
         seen = Recorder()
         with RedisOverTls(tmp_path) as private:
             with broker.connect(private.url, tls=ssl.create_default_context(cafile=private.certificate)) as b:
-                b.subscribe(topic, seen, queue="g")
+                b.subscribe(topic, seen, group="g")
                 b.publish(topic, Message(b"x" * MAX_BODY_BYTES))
                 assert len(seen.wait(1)[0].message.body) == MAX_BODY_BYTES
             with pytest.raises(BrokerError, match="certificate verify failed"):

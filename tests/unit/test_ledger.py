@@ -69,7 +69,7 @@ class World:
         def reject(event: Event) -> None:
             raise Reject("no reason")
 
-        subscription = self.bus.subscribe(USER_REGISTERED, reject, queue=GROUP)
+        subscription = self.bus.subscribe(USER_REGISTERED, reject, group=GROUP)
         eventually(lambda: self.bus.backlog(USER_REGISTERED, GROUP) == 0, "nothing waits")
         subscription.unsubscribe()
 
@@ -80,7 +80,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     with broker.connect(f"memory://{uuid.uuid4()}") as bus:
         world = World(tmp_path, bus)
         with world.users, world.emails:
-            bus.subscribe(USER_REGISTERED, lambda _: None, queue=GROUP).unsubscribe()
+            bus.subscribe(USER_REGISTERED, lambda _: None, group=GROUP).unsubscribe()
             yield world
 
 

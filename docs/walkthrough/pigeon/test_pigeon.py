@@ -36,8 +36,8 @@ class PigeonHarness(Harness):
             patch.setattr(Queue, "bury", _refuse)
             yield
 
-    def lose_group(self, topic: str, queue: str) -> None:
-        Bus.named(self.address).forget(topic, queue)
+    def lose_group(self, topic: str, group: str) -> None:
+        Bus.named(self.address).forget(topic, group)
 
 
 def _refuse(queue: Queue, entry: Entry, reason: str) -> None:

@@ -15,7 +15,7 @@ import broker
 def main() -> int:
     """Count, say, and give the exit status."""
     with broker.connect(observer=True) as b:
-        found = {f"{group.topic} → {group.queue}": len(group.dead_letters()) for group in b.groups()}
+        found = {f"{group.topic} → {group.name}": len(group.dead_letters()) for group in b.groups()}
     for group, letters in found.items():
         if letters:
             print(f"{group}: {letters} dead")

@@ -47,6 +47,6 @@ if __name__ == "__main__":
     with closing(sqlite3.connect(DATABASE)) as new_database:
         new_database.executescript(TABLES)
     with broker.connect() as b, suppress(KeyboardInterrupt):
-        b.subscribe(USER_REGISTERED, give_points, queue=GROUP)
+        b.subscribe(USER_REGISTERED, give_points, group=GROUP)
         print(f"subscribed to {USER_REGISTERED} as {GROUP}", flush=True)
         threading.Event().wait()

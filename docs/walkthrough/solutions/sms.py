@@ -24,6 +24,6 @@ def send_sms(event: broker.Event) -> None:
 
 if __name__ == "__main__":
     with broker.connect() as b, suppress(KeyboardInterrupt):
-        b.subscribe(USER_REGISTERED, send_sms, queue=GROUP)
+        b.subscribe(USER_REGISTERED, send_sms, group=GROUP)
         print(f"subscribed to {USER_REGISTERED} as {GROUP}", flush=True)
         threading.Event().wait()

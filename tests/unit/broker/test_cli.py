@@ -33,7 +33,7 @@ def dead_letter(message: Message | None = None, reason: str = "unknown type 'x'"
         raise broker.Reject(reason)
 
     with broker.connect() as b:
-        b.subscribe("t", fail, queue="g")
+        b.subscribe("t", fail, group="g")
         b.publish("t", message)
         letters = b.group("t", "g").dead_letters
         eventually(lambda: message.id in {letter.message.id for letter in letters()}, "it is a dead letter")
@@ -44,7 +44,7 @@ def test_a_published_message_reaches_its_group(capsys: pytest.CaptureFixture[str
     """It says the id."""
     seen = Recorder()
     with broker.connect() as b:
-        b.subscribe("t", seen, queue="g")
+        b.subscribe("t", seen, group="g")
         assert main(["publish", "t", "hello", "--header", "a=b=c", "--mandatory"]) == 0
         [received] = seen.wait(1)
     assert (received.text, received.message.header["a"]) == ("hello", "b=c")
@@ -54,9 +54,9 @@ def test_a_published_message_reaches_its_group(capsys: pytest.CaptureFixture[str
 def test_a_subscription_prints_what_comes(capsys: pytest.CaptureFixture[str]) -> None:
     """And ends after `--count`."""
     with broker.connect() as b:
-        b.subscribe("t", Recorder(), queue="g").unsubscribe()
+        b.subscribe("t", Recorder(), group="g").unsubscribe()
         b.publish("t", Message("学院君".encode()))
-    assert main(["subscribe", "t", "--queue", "g", "--count", "1"]) == 0
+    assert main(["subscribe", "t", "--group", "g", "--count", "1"]) == 0
     assert "attempt 1  学院君" in capsys.readouterr().out
 
 
@@ -94,7 +94,7 @@ def test_a_discard_leaves_a_line_that_says_why(capsys: pytest.CaptureFixture[str
     assert main(["dead", "discard", message.id, "--reason", "not ours"]) == 0
     line = json.loads(capsys.readouterr().out)
     assert line["event"] == "dead letter discarded: not ours"
-    assert (line["event_id"], line["topic"], line["queue"], line["attempts"]) == (message.id, "t", "g", 1)
+    assert (line["event_id"], line["topic"], line["group"], line["attempts"]) == (message.id, "t", "g", 1)
     assert line["reason"] == "unknown type 'x'"
     assert main(["dead", "list"]) == 0
     assert capsys.readouterr().out == ""
@@ -132,7 +132,7 @@ def test_a_dead_letter_is_replayed_to_its_group(capsys: pytest.CaptureFixture[st
     """One or all, to a member that is there now; when none is left, it says so."""
     letters, seen = [dead_letter(), dead_letter()], Recorder()
     with broker.connect() as b:
-        b.subscribe("t", seen, queue="g")
+        b.subscribe("t", seen, group="g")
         assert main(["dead", "replay", letters[0].id]) == 0
         assert main(["dead", "replay", "--all"]) == 0
         received = seen.wait(2)
@@ -145,11 +145,11 @@ def test_a_dead_letter_is_replayed_to_its_group(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     "command",
     [
-        ["dead", "list", "--queue", "typo"],
-        ["dead", "list", "--topic", "typo", "--queue", "g"],
-        ["dead", "replay", "--all", "--queue", "typo"],
-        ["dead", "show", "id", "--queue", "typo"],
-        ["dead", "discard", "id", "--queue", "typo", "--reason", "x"],
+        ["dead", "list", "--group", "typo"],
+        ["dead", "list", "--topic", "typo", "--group", "g"],
+        ["dead", "replay", "--all", "--group", "typo"],
+        ["dead", "show", "id", "--group", "typo"],
+        ["dead", "discard", "id", "--group", "typo", "--reason", "x"],
         ["groups", "forget", "t", "typo"],
     ],
     ids=" ".join,
@@ -187,7 +187,7 @@ def test_any_bytes_are_published() -> None:
     """Also those that are no text."""
     seen = Recorder()
     with broker.connect() as b:
-        b.subscribe("t", seen, queue="g")
+        b.subscribe("t", seen, group="g")
         assert main(["publish", "t", os.fsdecode(b"\xff")]) == 0
         [received] = seen.wait(1)
     assert received.message.body == b"\xff"

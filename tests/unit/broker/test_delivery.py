@@ -76,7 +76,7 @@ class Script(Source[int]):
         self._maybe_fail(verb)
         with self._lock:
             self._held -= len(deliveries) if verb != "extend" else 0
-            self.done.extend(f"{verb} {delivery.token}" for delivery in deliveries)
+            self.done.extend(f"{verb} {delivery.receipt}" for delivery in deliveries)
 
     def _maybe_fail(self, verb: str) -> None:
         if verb in self.failing:
@@ -92,7 +92,7 @@ def start() -> Iterator[Start]:
     started: list[Subscription] = []
 
     def begin(source: Source[int], handler: Callable[[Event], object], **options: object) -> Subscription:
-        chosen = SubscribeOptions(**{"queue": "g", **options})  # type: ignore[arg-type]  # as the test says
+        chosen = SubscribeOptions(**{"group": "g", **options})  # type: ignore[arg-type]  # as the test says
         started.append(Subscription("t", handler, chosen, source, drain_seconds=60))
         return started[-1]
 
@@ -156,7 +156,7 @@ def test_a_member_never_holds_more_than_its_prefetch(start: Start) -> None:
 
 def test_a_small_prefetch_is_filled_again_before_it_is_empty() -> None:
     """However many handlers there are."""
-    flight = InFlight(SubscribeOptions(queue="g", prefetch=4, concurrency=4))
+    flight = InFlight(SubscribeOptions(group="g", prefetch=4, concurrency=4))
     flight.arrived([Delivery(Message(), 1, n) for n in range(flight.room() - 1)])
     for _ in range(2):
         delivery = flight.take()
@@ -343,7 +343,7 @@ def test_a_worker_survives_whatever_follows_a_failure(fault: str) -> None:
             raise SystemExit(1)
 
     source, seen = Script(2), Recorder(behave)
-    subscription = Subscription("t", seen, SubscribeOptions(queue="g"), source, 60, on_error, on_settled)
+    subscription = Subscription("t", seen, SubscribeOptions(group="g"), source, 60, on_error, on_settled)
     seen.wait(2)
     eventually(lambda: sorted(source.done) == ["ack 1", "retry 0"], "both are settled")
     subscription.unsubscribe()
@@ -379,6 +379,6 @@ def test_broadcasts_that_fail_do_not_fill_the_memory(start: Start, monkeypatch: 
         raise RuntimeError("broken")
 
     seen = Recorder(fail)
-    subscription = start(Flood(), seen, queue=None, retry_delays=(60,))
+    subscription = start(Flood(), seen, group=None, retry_delays=(60,))
     seen.wait(200)
     assert len(subscription._later) <= 10

@@ -24,7 +24,7 @@ def test_nothing_is_kept_for_a_listener_that_has_left() -> None:
 def test_a_bus_goes_with_its_last_broker() -> None:
     """The next one of that address begins with nothing."""
     with broker.connect("memory://gone") as b:
-        b.subscribe("t", Recorder(), queue="g")
+        b.subscribe("t", Recorder(), group="g")
     with broker.connect("memory://gone") as b:
         assert b.groups() == []
 
@@ -58,8 +58,8 @@ def test_a_disconnect_stops_every_subscription_at_once() -> None:
     slow, other = Recorder(lambda event: proceed.wait(60)), Recorder()
     with broker.connect("memory://both") as publisher:
         b = broker.connect("memory://both")
-        b.subscribe("slow", slow, queue="g")
-        second = b.subscribe("other", other, queue="g")
+        b.subscribe("slow", slow, group="g")
+        second = b.subscribe("other", other, group="g")
         publisher.publish("slow", Message(b"x"))
         slow.wait(1)
         with ThreadPoolExecutor(1) as pool:

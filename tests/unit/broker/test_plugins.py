@@ -90,7 +90,7 @@ def test_a_decorated_function_is_subscribed_and_objects_are_published() -> None:
     seen = Recorder()
     with broker.connect("memory://conveniences") as b:
 
-        @b.subscriber("t", queue="g")
+        @b.subscriber("t", group="g")
         def handler(event: Event) -> None:
             seen(event)
 

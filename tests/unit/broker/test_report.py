@@ -38,11 +38,11 @@ def obey(event: Event) -> None:
 
 def test_a_group_tells_what_became_of_each_delivery(b: broker.Broker, told: list[Settled]) -> None:
     """Acked, to be delivered again, or a dead letter; each with its attempt and the reason."""
-    b.subscribe("t", obey, queue="g", retry_delays=(0.01,), max_attempts=2)
+    b.subscribe("t", obey, group="g", retry_delays=(0.01,), max_attempts=2)
     for body in (b"good", b"fail once", b"fail", b"reject"):
         b.publish("t", Message(body))
     eventually(lambda: len(told) >= 6, "all are settled")
-    assert {(settled.topic, settled.queue) for settled in told} == {("t", "g")}
+    assert {(settled.topic, settled.group) for settled in told} == {("t", "g")}
     assert {(s.message.body, s.attempt, s.outcome, s.reason) for s in told} == {
         (b"good", 1, Outcome.ACKED, ""),
         (b"fail once", 1, Outcome.RETRIED, "RuntimeError: once"),
@@ -66,7 +66,7 @@ def test_an_ack_is_told_once_and_not_before_it_is_given(b: broker.Broker, told: 
     """`auto_ack=False`: from whatever thread, however often."""
     events: list[Event] = []
     seen = Recorder(events.append)
-    b.subscribe("t", seen, queue="g", auto_ack=False)
+    b.subscribe("t", seen, group="g", auto_ack=False)
     b.publish("t", Message(b"good"))
     eventually(lambda: events, "it has arrived")
     assert told == []
@@ -77,20 +77,20 @@ def test_an_ack_is_told_once_and_not_before_it_is_given(b: broker.Broker, told: 
 
 def test_a_replay_that_is_meant_for_another_group_is_not_told(b: broker.Broker, told: list[Settled]) -> None:
     """Its handler has not seen it, either."""
-    b.subscribe("t", obey, queue="g")
+    b.subscribe("t", obey, group="g")
     b.publish("t", Message(b"good", {"broker-group": "h"}), Message(b"good"))
     eventually(lambda: b.backlog("t", "g") == 0, "both are done with")
     assert len(told) == 1
 
 
-@pytest.mark.parametrize("queue", ["g", None])
+@pytest.mark.parametrize("group", ["g", None])
 def test_each_line_about_a_message_has_its_id(
-    b: broker.Broker, told: list[Settled], queue: str | None, caplog: pytest.LogCaptureFixture
+    b: broker.Broker, told: list[Settled], group: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One `grep` then finds them all; also the traceback."""
     caplog.set_level(logging.DEBUG, "broker")
     message = Message(b"fail")
-    b.subscribe("t", obey, queue=queue, retry_delays=(0.01,), max_attempts=2)
+    b.subscribe("t", obey, group=group, retry_delays=(0.01,), max_attempts=2)
     b.publish("t", message)
     eventually(lambda: len(told) == 2, "it is settled")
     assert len(caplog.records) >= 4
@@ -102,7 +102,7 @@ def test_a_replay_is_in_the_story(b: broker.Broker, told: list[Settled], caplog:
     """Otherwise a dead letter would come to life without a word."""
     caplog.set_level(logging.INFO, "broker")
     message = Message(b"reject")
-    b.subscribe("t", obey, queue="g")
+    b.subscribe("t", obey, group="g")
     b.publish("t", message)
     eventually(lambda: told, "it is a dead letter")
     caplog.clear()

@@ -49,7 +49,7 @@ def subscribe(bus: Broker, inbox: Inbox) -> Callable[[Mailer], None]:
     """Start a member of the email service that tries again soon."""
 
     def subscribe(mailer: Mailer) -> None:
-        bus.subscribe(USER_REGISTERED, SendWelcome(inbox, mailer), queue=GROUP, retry_delays=(0.01,), max_attempts=3)
+        bus.subscribe(USER_REGISTERED, SendWelcome(inbox, mailer), group=GROUP, retry_delays=(0.01,), max_attempts=3)
 
     return subscribe
 
@@ -139,7 +139,7 @@ def test_an_event_that_somebody_else_is_sending_waits_for_it(bus: Broker, inbox:
     with broker.connect(bus.address, on_error=lambda _: turned_away.set()) as members:
         handler = SendWelcome(inbox, Slow())
         members.subscribe(
-            USER_REGISTERED, handler, queue=GROUP, concurrency=2, retry_delays=(0.01,), max_attempts=10_000
+            USER_REGISTERED, handler, group=GROUP, concurrency=2, retry_delays=(0.01,), max_attempts=10_000
         )
         bus.publisher(USER_REGISTERED).publish(event, event)
         assert turned_away.wait(60)

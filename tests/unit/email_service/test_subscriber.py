@@ -40,7 +40,7 @@ def test_a_broker_that_is_down_at_the_start_is_tried_until_it_is_up(
     """The service starts, is not ready meanwhile, and says so in one line, not in one for each try."""
     monkeypatch.setattr(subscriber, "RETRY_SECONDS", 0.01)
     caplog.set_level(logging.INFO)
-    service = Subscriber(LateBroker(), "topic", lambda _: None, queue="group")
+    service = Subscriber(LateBroker(), "topic", lambda _: None, group="group")
     assert not service.is_subscribed()
     with service:
         subscribed(service)
@@ -52,7 +52,7 @@ def test_a_stop_ends_the_tries() -> None:
     """SIGTERM while the broker is down: no waiting for it."""
     bus = LateBroker()
     bus.calls = -(10**9)
-    with Subscriber(bus, "topic", lambda _: None, queue="group"):
+    with Subscriber(bus, "topic", lambda _: None, group="group"):
         pass
 
 
@@ -66,7 +66,7 @@ def test_a_broker_that_does_not_answer_holds_up_no_stop(caplog: pytest.LogCaptur
             answers.wait(60)
             raise self.error("nobody listens")
 
-    service = Subscriber(SilentBroker(), "topic", lambda _: None, drain=Drain(0.05), queue="group")
+    service = Subscriber(SilentBroker(), "topic", lambda _: None, drain=Drain(0.05), group="group")
     with service:
         assert asked.wait(20)
     assert not answers.is_set()
@@ -87,7 +87,7 @@ def test_leaving_finishes_what_runs_and_delivers_nothing_more() -> None:
         finished.append(event.message.body)
 
     with broker.connect(address) as publisher:
-        service = Subscriber(member, "topic", handler, drain=Drain(60), queue="group")
+        service = Subscriber(member, "topic", handler, drain=Drain(60), group="group")
         with service:
             subscribed(service)
             publisher.publish("topic", Message(b"1"), Message(b"2"))
@@ -107,7 +107,7 @@ def test_a_handler_that_outlasts_the_drain_does_not_fail_the_stop(caplog: pytest
         finish.wait(60)
 
     with broker.connect(address) as publisher:
-        service = Subscriber(broker.new(address), "topic", handler, drain=Drain(0.05), queue="group")
+        service = Subscriber(broker.new(address), "topic", handler, drain=Drain(0.05), group="group")
         with service:
             subscribed(service)
             publisher.publish("topic", Message(b"1"))

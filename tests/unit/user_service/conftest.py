@@ -93,7 +93,7 @@ class Mailbox:
 def mailbox(bus: broker.Broker) -> Mailbox:
     """Subscribed to `user.registered` as a group of its own."""
     box = Mailbox()
-    bus.subscribe(USER_REGISTERED, box, queue="mailbox")
+    bus.subscribe(USER_REGISTERED, box, group="mailbox")
     return box
 
 

@@ -137,7 +137,7 @@ def test_events_wait_for_their_first_subscriber(database: Database, bus: Broker,
         relay.send_batch()
     assert waiting(database) == 1
     mailbox = Mailbox()
-    bus.subscribe(USER_REGISTERED, mailbox, queue="late")
+    bus.subscribe(USER_REGISTERED, mailbox, group="late")
     assert relay.send_batch() == 1
     eventually(lambda: mailbox.bodies == [b"1"], "it has arrived")
 

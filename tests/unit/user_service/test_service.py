@@ -58,7 +58,7 @@ def test_what_was_registered_with_nobody_listening_arrives_later_or_is_lost(
     with service(settings(delivery)) as server:
         assert requests.post(f"{server.url}/users", json=ALICE, timeout=60).status_code == 201
     mailbox = Mailbox()
-    bus.subscribe(USER_REGISTERED, mailbox, queue="late")
+    bus.subscribe(USER_REGISTERED, mailbox, group="late")
     with service(settings(delivery)):
         """Its stop publishes what is due."""
     bus.publish(USER_REGISTERED, Message(b"last"))

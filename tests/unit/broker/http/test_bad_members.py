@@ -38,7 +38,7 @@ def test_an_answer_of_500_is_no_delivery(b: Broker, tmp_path: Path) -> None:
         assert b.backlog("t", "g") == 1
         registry.withdraw(Member("broken", "t", "g", url, prefetch=10, requests=4, lease_seconds=30))
         seen = Recorder()
-        b.subscribe("t", seen, queue="g")
+        b.subscribe("t", seen, group="g")
         [received] = seen.wait(1)
     assert (received.text, received.attempt) == ("x", 1)
 
@@ -57,7 +57,7 @@ def test_an_entry_whose_address_does_not_answer_costs_no_attempt(
         b.publish("t", *(Message(str(n).encode()) for n in range(3)), mandatory=True)
         eventually(lambda: "member gone of g" in caplog.text, "it has tried")
         seen = Recorder()
-        b.subscribe("t", seen, queue="g")
+        b.subscribe("t", seen, group="g")
         received = seen.wait(3)
     assert sorted((each.text, each.attempt) for each in received) == [("0", 1), ("1", 1), ("2", 1)]
 
@@ -71,7 +71,7 @@ def test_a_member_that_sends_us_elsewhere_is_not_followed(b: Broker, tmp_path: P
         registry.renew(Member("m", "t", "g", url, prefetch=10, requests=4, lease_seconds=30))
         b.publish("t", Message(b"x"), mandatory=True)
         assert redirected.wait(60)
-        b.subscribe("t", seen, queue="g")
+        b.subscribe("t", seen, group="g")
         seen.wait_for("x")
         assert not asked.is_set()
 
@@ -90,7 +90,7 @@ def test_a_member_that_answers_nonsense_gets_less_and_less(b: Broker, tmp_path: 
         b.publish("t", Message(b"x"), mandatory=True)
         assert asked.wait(60)
         seen = Recorder()
-        b.subscribe("t", seen, queue="g")
+        b.subscribe("t", seen, group="g")
         seen.wait(1)
     assert seen.received[0].attempt < 8
     eventually(lambda: b.backlog("t", "g") == 0, "it is acked")
@@ -98,7 +98,7 @@ def test_a_member_that_answers_nonsense_gets_less_and_less(b: Broker, tmp_path: 
 
 def test_an_answer_for_what_was_not_sent_settles_nothing(b: Broker, tmp_path: Path) -> None:
     """Rows of other groups are not a member's to settle."""
-    b.subscribe("other", Recorder(), queue="g").unsubscribe()
+    b.subscribe("other", Recorder(), group="g").unsubscribe()
     b.publish("other", Message(b"mine"))
     registry = FileRegistry(tmp_path / "broker" / "registry")
     lines = b"".join(b'{"seq": %d, "result": "ok", "delay_seconds": 0, "reason": ""}\n' % seq for seq in range(9))

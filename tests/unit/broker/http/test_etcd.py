@@ -104,10 +104,10 @@ def test_a_machine_with_another_secret_neither_gets_nor_gives(etcd: EtcdServer, 
     """Each side passes the other over; a group's entry is put right by who has the secret."""
     seen, others = Recorder(), Recorder()
     with machine(etcd, tmp_path / "a") as right, machine(etcd, tmp_path / "b", "wrong") as wrong:
-        wrong.subscribe("t", others, queue="h")
+        wrong.subscribe("t", others, group="h")
         with pytest.raises(NoSubscriber):
             right.publish("t", Message(b"x"), mandatory=True)
-        right.subscribe("t", seen, queue="g")
+        right.subscribe("t", seen, group="g")
         right.publish("t", Message(b"x"), mandatory=True)
         with pytest.raises(broker.PublishError):
             wrong.publish("u", Message(b"x"), mandatory=True)
@@ -121,7 +121,7 @@ def test_publishing_goes_on_while_etcd_is_away(
     """To the members that were known; once it is back, members that it has lost are announced anew."""
     seen = Recorder()
     with machine(etcd, tmp_path / "users") as publisher, machine(etcd, tmp_path / "emails") as consumer:
-        consumer.subscribe("t", seen, queue="g")
+        consumer.subscribe("t", seen, group="g")
         registry: EtcdRegistry = publisher._registry  # type: ignore[attr-defined]  # an http broker
         eventually(lambda: f"{GROUPS}t/g" in registry._known, "the publisher has looked around")
         etcd.kill()
@@ -131,7 +131,7 @@ def test_publishing_goes_on_while_etcd_is_away(
         with pytest.raises(PublishError, match="no group of 'unheard of' was known before"):
             publisher.publish("unheard of", Message(b"x"))
         with pytest.raises(broker.BrokerError, match=r"cannot register: the registry etcd://.* is away"):
-            consumer.subscribe("t", Recorder(), queue="g")
+            consumer.subscribe("t", Recorder(), group="g")
         shutil.rmtree(etcd.folder / "data")
         etcd.start()
         eventually(lambda: etcd.client().get_prefix(MEMBERS), "it is announced again")
@@ -159,12 +159,12 @@ def test_a_restart_of_etcd_forgets_nobody(etcd: EtcdServer, tmp_path: Path) -> N
     """What it had confirmed is on its disk."""
     seen = Recorder()
     with machine(etcd, tmp_path / "emails") as consumer:
-        consumer.subscribe("t", seen, queue="g")
-        consumer.subscribe("t", Recorder(), queue="h").unsubscribe()
+        consumer.subscribe("t", seen, group="g")
+        consumer.subscribe("t", Recorder(), group="h").unsubscribe()
         etcd.kill()
         etcd.start()
         with machine(etcd, tmp_path / "users") as publisher:
-            assert [(group.topic, group.queue) for group in publisher.groups()] == [("t", "g"), ("t", "h")]
+            assert [(group.topic, group.name) for group in publisher.groups()] == [("t", "g"), ("t", "h")]
             publisher.publish("t", Message(b"x"), mandatory=True)
             seen.wait_for("x")
 

@@ -45,7 +45,7 @@ def b(tmp_path: Path) -> Iterator[Broker]:
 def test_deliveries_go_on_beside_who_sends_nonsense(b: Broker, sent: bytes) -> None:
     """Forty such connections stay open: more than the member has threads."""
     seen = Recorder()
-    b.subscribe("t", seen, queue="g")
+    b.subscribe("t", seen, group="g")
     [member] = FileRegistry(b.options.data_dir / "broker" / "registry").members_of("t")
     where = urlsplit(member.url)
     with ExitStack() as opened:

@@ -152,13 +152,13 @@ def test_messages_reach_a_machine_that_shares_nothing_but_the_network(tmp_path: 
         with pytest.raises(NoSubscriber):
             users.publish("t", Message(b"too early"), mandatory=True)
         with machine(tmp_path / "emails") as emails:
-            emails.subscribe("t", seen, queue="g")
+            emails.subscribe("t", seen, group="g")
             users.publish("t", Message(b"at once"), mandatory=True)
             seen.wait_for("at once")
         users.publish("t", Message(b"while it is away"), mandatory=True)
     with machine(tmp_path / "users") as users, machine(tmp_path / "emails") as emails:
         users.publish("t", Message(b"not seen yet"), mandatory=True)
-        emails.subscribe("t", seen, queue="g")
+        emails.subscribe("t", seen, group="g")
         seen.wait(3)
     assert seen.texts == ["at once", "while it is away", "not seen yet"]
 
@@ -167,7 +167,7 @@ def test_a_machine_with_another_secret_neither_gets_nor_gives(tmp_path: Path) ->
     """Each side passes the other over."""
     others = Recorder()
     with machine(tmp_path / "a") as right, machine(tmp_path / "b", "wrong") as wrong:
-        wrong.subscribe("t", others, queue="h")
+        wrong.subscribe("t", others, group="h")
         with pytest.raises(NoSubscriber):
             right.publish("t", Message(b"x"), mandatory=True)
     assert others.received == []

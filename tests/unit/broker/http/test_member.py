@@ -34,7 +34,7 @@ def b(tmp_path: Path) -> Iterator[Broker]:
 def seen(b: Broker) -> Recorder:
     """What its one subscription receives."""
     recorder = Recorder()
-    b.subscribe("t", recorder, queue="g")
+    b.subscribe("t", recorder, group="g")
     return recorder
 
 
@@ -104,9 +104,9 @@ def test_a_member_with_another_secret_gets_nothing_and_loses_nothing(b: Broker, 
     """It answers 401; the message waits, uncounted, for one that has the right secret."""
     stranger, seen = Recorder(), Recorder()
     with broker.connect("http", data_dir=tmp_path, secret="wrong") as other:
-        other.subscribe("t", stranger, queue="g")
+        other.subscribe("t", stranger, group="g")
         b.publish("t", Message(b"x"))
-        b.subscribe("t", seen, queue="g")
+        b.subscribe("t", seen, group="g")
         [received] = seen.wait(1)
     assert (received.attempt, stranger.received) == (1, [])
 
@@ -115,14 +115,14 @@ def test_a_busy_port_is_one_clear_error(b: Broker, seen: Recorder, tmp_path: Pat
     """Naming the address."""
     address = delivery(b)[0].removesuffix("/deliver")
     with broker.connect(address, data_dir=tmp_path) as other, pytest.raises(broker.BrokerError, match=address):
-        other.subscribe("t", Recorder(), queue="g")
+        other.subscribe("t", Recorder(), group="g")
 
 
 def test_one_slow_message_of_a_batch_holds_back_no_other(b: Broker) -> None:
     """The others are answered, and further batches come, while one handler takes its time."""
     release = threading.Event()
     seen = Recorder(lambda event: release.wait(60) if event.message.body == b"slow" else None)
-    b.subscribe("t", seen, queue="g", concurrency=2, prefetch=10)
+    b.subscribe("t", seen, group="g", concurrency=2, prefetch=10)
     b.publish("t", Message(b"slow"), *(Message(b"quick") for _ in range(40)))
     try:
         seen.wait(41)

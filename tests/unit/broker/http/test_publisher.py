@@ -28,11 +28,11 @@ def b(tmp_path: Path) -> Iterator[Broker]:
 
 def test_a_backlog_drains_without_another_publish(b: Broker) -> None:
     """However long it is; nothing is dropped while nobody is there."""
-    b.subscribe("t", Recorder(), queue="g").unsubscribe()
+    b.subscribe("t", Recorder(), group="g").unsubscribe()
     for n in range(10):
         b.publish("t", *(Message(f"{n}/{m}".encode()) for m in range(50)))
     seen = Recorder()
-    b.subscribe("t", seen, queue="g")
+    b.subscribe("t", seen, group="g")
     seen.wait(500)
     assert seen.texts == [f"{n}/{m}" for n in range(10) for m in range(50)]
 
@@ -45,7 +45,7 @@ def test_what_a_dead_publisher_left_is_delivered_by_a_live_one(b: Broker, tmp_pa
     assert len(left.claim("t", "g", 1)) == 1
     left.close()  # from now on it counts as dead
     seen = Recorder()
-    b.subscribe("t", seen, queue="g")
+    b.subscribe("t", seen, group="g")
     seen.wait(2)
     assert [(r.text, r.attempt) for r in seen.received] == [("with a member", 2), ("waiting", 1)]
 
@@ -53,7 +53,7 @@ def test_what_a_dead_publisher_left_is_delivered_by_a_live_one(b: Broker, tmp_pa
 def test_an_observer_delivers_nothing_that_others_left(tmp_path: Path) -> None:
     """It sees what waits, and leaves it where it is."""
     with broker.connect("http", data_dir=tmp_path) as publisher:
-        publisher.subscribe("t", Recorder(), queue="g").unsubscribe()
+        publisher.subscribe("t", Recorder(), group="g").unsubscribe()
         publisher.publish("t", Message(b"x"))
     with broker.connect("http", data_dir=tmp_path, observer=True) as observer:
         assert observer.backlog("t", "g") == 1
@@ -69,7 +69,7 @@ def test_an_unknown_registry_is_refused_before_anything_is_tried() -> None:
 def test_a_group_is_found_by_a_publisher_that_was_never_up_with_it(tmp_path: Path) -> None:
     """Groups are remembered in the registry, not by publishers."""
     with broker.connect("http", data_dir=tmp_path) as consumer:
-        consumer.subscribe("t", Recorder(), queue="g")
+        consumer.subscribe("t", Recorder(), group="g")
     with broker.connect("http", data_dir=tmp_path) as publisher:
         publisher.publish("t", Message(b"x"), mandatory=True)
         assert publisher.backlog("t", "g") == 1
@@ -84,7 +84,7 @@ def test_the_next_message_goes_to_the_member_with_less_to_do(b: Broker) -> None:
         done.wait()
 
     for _ in range(2):
-        b.subscribe("t", long, queue="g")
+        b.subscribe("t", long, group="g")
     try:
         for n in range(2):
             b.publish("t", Message(f"{n}".encode()))
@@ -97,11 +97,11 @@ def test_a_spool_that_was_busy_does_not_stop_delivery(tmp_path: Path) -> None:
     """What waited is delivered afterwards without another publish."""
     with broker.connect("http", data_dir=tmp_path, publish_timeout_seconds=5) as b:
         seen = Recorder()
-        b.subscribe("t", Recorder(), queue="g").unsubscribe()
+        b.subscribe("t", Recorder(), group="g").unsubscribe()
         b.publish("t", Message(b"x"))
         with closing(sqlite3.connect(tmp_path / "broker" / "spool.db", isolation_level=None)) as db:
             db.execute("BEGIN IMMEDIATE")
-            b.subscribe("t", seen, queue="g")
+            b.subscribe("t", seen, group="g")
             with pytest.raises(broker.PublishError, match=r"cannot be written|was busy"):
                 b.publish("t", Message(b"refused"))
             db.execute("ROLLBACK")
@@ -112,12 +112,12 @@ def test_a_damaged_entry_in_the_registry_holds_up_nobody(b: Broker, tmp_path: Pa
     """Half-written by a power cut, or a desktop's own file."""
     folder = tmp_path / "broker" / "registry"
     seen = Recorder()
-    b.subscribe("t", seen, queue="g")
+    b.subscribe("t", seen, group="g")
     for name in ("members/t/half.one.json", "members/t/.DS_Store", "groups/.DS_Store", "groups/t/.DS_Store"):
         (folder / name).write_text("")
     b.publish("t", Message(b"x"), mandatory=True)
     seen.wait_for("x")
-    assert [(group.topic, group.queue) for group in b.groups()] == [("t", "g")]
+    assert [(group.topic, group.name) for group in b.groups()] == [("t", "g")]
 
 
 def test_a_listener_that_pauses_misses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_what_nobody_took_within_the_retention_is_dropped(tmp_path: Path) -> Non
 
 def test_a_spool_that_cannot_be_written_is_a_publish_error(b: Broker, tmp_path: Path) -> None:
     """It names the file, and the messages."""
-    b.subscribe("t", Recorder(), queue="g").unsubscribe()
+    b.subscribe("t", Recorder(), group="g").unsubscribe()
     message = Message(b"x")
     with closing(sqlite3.connect(tmp_path / "broker" / "spool.db")) as db:
         db.execute("CREATE TRIGGER full BEFORE INSERT ON spooled BEGIN SELECT RAISE(ABORT, 'disk full'); END")
@@ -225,7 +225,7 @@ def test_a_member_that_does_not_renew_is_forgotten(tmp_path: Path, monkeypatch: 
 def test_disconnect_says_what_stays_for_the_next_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Nobody is there to deliver it to, so it does not wait for its deadline either."""
     b = broker.connect("http", data_dir=tmp_path, drain_seconds=60)
-    b.subscribe("t", Recorder(), queue="g").unsubscribe()
+    b.subscribe("t", Recorder(), group="g").unsubscribe()
     b.publish("t", Message(b"x"))
     b.disconnect()
     assert "1 messages stay in the spool" in caplog.text
@@ -235,7 +235,7 @@ def test_disconnect_delivers_first_what_can_be_delivered(tmp_path: Path) -> None
     """Everything that a live member takes before the deadline."""
     with broker.connect("http", data_dir=tmp_path) as consumer:
         seen = Recorder()
-        consumer.subscribe("t", seen, queue="g")
+        consumer.subscribe("t", seen, group="g")
         with broker.connect("http", data_dir=tmp_path) as publisher:
             publisher.publish("t", *(Message(b"x") for _ in range(300)))
         eventually(lambda: consumer.backlog("t", "g") == 0, "all are acked")

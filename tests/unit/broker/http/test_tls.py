@@ -56,7 +56,7 @@ def test_any_size_travels_over_tls(publisher: Broker, tmp_path: Path, certificat
     """In records of 16 KiB, many at a time, in both directions."""
     seen = Recorder()
     with connect(tmp_path, certificates) as consumer:
-        consumer.subscribe("t", seen, queue="g")
+        consumer.subscribe("t", seen, group="g")
         bodies = [bytes([n]) * (MAX_BODY_BYTES - n) for n in range(10)]
         publisher.publish("t", *map(Message, [b"", *bodies]))
         assert [received.message.body for received in seen.wait(11)] == [b"", *bodies]
@@ -67,7 +67,7 @@ def test_a_member_is_found_under_the_name_that_it_advertises(publisher: Broker, 
     """Which is the one in its certificate."""
     seen = Recorder()
     with connect(tmp_path, certified(tmp_path / "authority", "localhost"), "&advertise=localhost") as consumer:
-        consumer.subscribe("t", seen, queue="g")
+        consumer.subscribe("t", seen, group="g")
         assert the_member(publisher).url.startswith("https://localhost:")
         publisher.publish("t", Message(b"x"))
         seen.wait_for("x")
@@ -75,7 +75,7 @@ def test_a_member_is_found_under_the_name_that_it_advertises(publisher: Broker, 
 
 def test_nothing_travels_in_the_clear(publisher: Broker, certificates: Path) -> None:
     """A member over TLS understands nothing else, and its address says so."""
-    publisher.subscribe("t", Recorder(), queue="g")
+    publisher.subscribe("t", Recorder(), group="g")
     member = the_member(publisher)
     assert member.url.startswith("https://")
     with pytest.raises(requests.ConnectionError):
@@ -106,7 +106,7 @@ def test_who_is_not_believed_gets_nothing_and_costs_no_attempt(
         announce(tmp_path, f"https://{HERE}:{port}")
         publisher.publish("t", Message(b"x"), mandatory=True)
         eventually(lambda: caplog.text.count("1 messages to be delivered again") == 1, "it has tried")
-        publisher.subscribe("t", seen, queue="g")
+        publisher.subscribe("t", seen, group="g")
         [received] = seen.wait(1)
     assert (received.attempt, heard) == (1, [])
     assert any(reason in caplog.text for reason in says.split("|"))
@@ -138,7 +138,7 @@ def test_a_member_that_publishers_would_refuse_says_so_itself(
         (certificates / "key.pem").write_bytes((certified(tmp_path / "another", HERE) / "key.pem").read_bytes())
     with connect(tmp_path, certificates) as b:
         with pytest.raises(broker.BrokerError, match=says) as caught:
-            b.subscribe("t", Recorder(), queue="g")
+            b.subscribe("t", Recorder(), group="g")
         b.publish("t", Message(b"x"))
     assert "\n" not in str(caught.value)
 
@@ -159,8 +159,8 @@ def test_members_of_the_other_scheme_are_passed_over(
     """By both: nothing in the clear where TLS was asked for, and no TLS without an authority. The log says so."""
     plain, secure = Recorder(), Recorder()
     with broker.connect("http", data_dir=tmp_path, secret=SECRET) as other:
-        other.subscribe("t", plain, queue="g")
-        publisher.subscribe("t", secure, queue="g")
+        other.subscribe("t", plain, group="g")
+        publisher.subscribe("t", secure, group="g")
         publisher.publish("t", Message(b"a"))
         other.publish("t", Message(b"b"))
         assert [received.text for received in secure.wait(1)] == ["a"]
@@ -177,7 +177,7 @@ def test_an_address_that_accepts_and_says_nothing_costs_no_attempt(publisher: Br
         publisher.publish("t", Message(b"x"), mandatory=True)
         for _ in range(2):  # it tries again
             silent.accept()[0].close()
-        publisher.subscribe("t", seen, queue="g")
+        publisher.subscribe("t", seen, group="g")
         [received] = seen.wait(1)
     assert received.attempt == 1
 
@@ -186,7 +186,7 @@ def test_an_address_that_accepts_and_says_nothing_costs_no_attempt(publisher: Br
 def test_who_speaks_no_tls_holds_up_nobody(publisher: Broker, nonsense: bytes) -> None:
     """Whether he stays or goes."""
     seen = Recorder()
-    publisher.subscribe("t", seen, queue="g")
+    publisher.subscribe("t", seen, group="g")
     port = int(the_member(publisher).url.rpartition(":")[2])
     with socket.create_connection((HERE, port)) as stays, socket.create_connection((HERE, port)) as goes:
         stays.sendall(nonsense)
@@ -210,7 +210,7 @@ def test_a_connection_that_was_reset_before_its_handshake_is_let_go(certificates
 def test_a_request_in_pieces_is_understood(publisher: Broker, certificates: Path) -> None:
     """As a slow network brings it: a record at a time, and parts of records."""
     seen = Recorder()
-    publisher.subscribe("t", seen, queue="g")
+    publisher.subscribe("t", seen, group="g")
     member = the_member(publisher)
     body = encode_request(Request(member.id, "t", "g", [Parcel(1, Message(b"x"), 1, False)]))
     headers = {"host": HERE, "content-length": str(len(body)), **Signer(SECRET).sign(body)}
