@@ -12,7 +12,9 @@ from dataclasses import replace
 from functools import cache
 
 from broker.base import Broker, DeadLetter, Encodable, Group, Promises, Publisher
-from broker.delivery import Handler, Subscription
+from broker.engine.report import Outcome, Settled
+from broker.engine.source import Delivery, Source
+from broker.engine.subscription import Handler, Subscription
 from broker.errors import (
     BrokerError,
     DrainTimeout,
@@ -26,8 +28,6 @@ from broker.errors import (
 from broker.message import Event, Message
 from broker.options import Options, SubscribeOptions, known
 from broker.plugins import find
-from broker.report import Outcome, Settled
-from broker.source import Delivery, Source
 
 __all__ = [
     "Broker",

@@ -56,12 +56,12 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, ClassVar, Protocol, Self
 
-from broker.delivery import Handler, Subscription
+from broker.engine.source import Source
+from broker.engine.subscription import Handler, Subscription
 from broker.errors import BrokerError, DrainTimeout
 from broker.message import Message, check
 from broker.names import checked
 from broker.options import Options, SubscribeOptions, known
-from broker.source import Source
 
 log = logging.getLogger(__name__)
 

@@ -20,10 +20,10 @@ from itertools import count
 from typing import Any, ClassVar, Self
 
 from broker.base import Broker, DeadLetter, Group, Promises
+from broker.engine.source import BroadcastSource, Delivery, Source
 from broker.errors import NoSubscriber
 from broker.message import GROUP, Message
 from broker.options import SubscribeOptions
-from broker.source import BroadcastSource, Delivery, Source
 
 
 class MemoryBroker(Broker):

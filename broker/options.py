@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from broker.engine.report import Settled
 from broker.errors import BrokerError
 from broker.message import Event
-from broker.report import Settled
 
 
 @dataclass(frozen=True)

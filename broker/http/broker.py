@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any
 
 from broker.base import Broker, DeadLetter, Group, Promises
+from broker.engine.source import Source
 from broker.errors import BrokerError, NoSubscriber, PublishError
 from broker.http import tls
 from broker.http.address import Address
@@ -33,7 +34,6 @@ from broker.http.spool import Spool
 from broker.http.wire import BROADCAST, Signer, read_secret
 from broker.message import Message
 from broker.options import SubscribeOptions
-from broker.source import Source
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from broker.engine.source import BroadcastSource, Delivery, Source
 from broker.errors import BrokerError
 from broker.http import wire
 from broker.http.wire import LAST, OK, REJECT, RELEASE, RETRY, Answer, Parcel
-from broker.source import BroadcastSource, Delivery, Source
 
 SEND_SECONDS = 1.0  #: how long an answer waits for the network to take it
 

@@ -9,9 +9,9 @@ from collections.abc import Collection, Sequence
 import confluent_kafka as kafka
 from confluent_kafka import TopicPartition
 
+from broker.engine.source import BroadcastSource, Delivery
 from broker.kafka.cluster import Cluster, Lookout
 from broker.kafka.wire import decode_message
-from broker.source import BroadcastSource, Delivery
 
 POLL_SECONDS = 0.1  #: how long a poll waits before it looks whether it should end
 

@@ -29,6 +29,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from broker.base import Broker, Group, Promises
+from broker.engine.source import Source
 from broker.errors import BrokerError, PublishError
 from broker.kafka.broadcast import KafkaBroadcast
 from broker.kafka.cluster import Cluster
@@ -37,7 +38,6 @@ from broker.kafka.member import REVOKE_SECONDS, KafkaSource
 from broker.kafka.wire import encode_message, topic_name
 from broker.message import PARTITION_KEY, Message
 from broker.options import SubscribeOptions
-from broker.source import Source
 
 
 class KafkaBroker(Broker):

@@ -22,12 +22,12 @@ from itertools import count
 import confluent_kafka as kafka
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from broker.engine.source import Delivery, Source
 from broker.errors import BrokerError
 from broker.kafka.cluster import Cluster, Lookout
 from broker.kafka.group import DeadBox
 from broker.kafka.progress import Letter, Progress
 from broker.kafka.wire import decode_message, published_at
-from broker.source import Delivery, Source
 
 log = logging.getLogger(__name__)
 

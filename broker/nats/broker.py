@@ -8,7 +8,7 @@ letters of all groups are in one more stream, the marks of last attempts in anot
 
     stream              subjects                          kept
     broker-topic-TOPIC  broker.topic.TOPIC                for the retention
-    broker-dead         broker.dead.TOPIC.GROUP           until replayed or discarded
+    broker-dead         broker.cli.dead.TOPIC.GROUP           until replayed or discarded
     broker-last         broker.last.TOPIC.GROUP.MESSAGE   for the retention
 
 A stream is made when it is first needed, with the settings of whoever does. The lease is the group's, on the server:
@@ -35,6 +35,7 @@ from nats.js.api import ConsumerInfo, RawStreamMsg, StreamConfig
 from nats.js.errors import NotFoundError
 
 from broker.base import Broker, DeadLetter, Group, Promises
+from broker.engine.source import Source
 from broker.errors import BrokerError, PublishError
 from broker.message import GROUP, Message
 from broker.names import decode
@@ -42,7 +43,6 @@ from broker.nats import wire
 from broker.nats.connection import Connection, target
 from broker.nats.source import NatsBroadcast, NatsSource
 from broker.options import SubscribeOptions
-from broker.source import Source
 
 WRITTEN_SECONDS = 0.3  #: by then the server has written an ack down, busy as it may be
 PAGE = 256  #: streams or consumers in one of its answers

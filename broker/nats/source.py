@@ -11,12 +11,12 @@ from nats.aio.msg import Msg
 from nats.errors import Error, NoRespondersError
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy, StreamConfig
 
+from broker.engine.source import BroadcastSource, Delivery, Source
 from broker.errors import BrokerError
 from broker.nats import wire
 from broker.nats.connection import CLOSE_SECONDS, Connection
 from broker.nats.pull import Pull
 from broker.options import SubscribeOptions
-from broker.source import BroadcastSource, Delivery, Source
 
 ACK, NAK, PROGRESS = b"+ACK", b"-NAK", b"+WPI"  #: what a consumer may answer to a message
 LISTENER_SECONDS = 60.0  #: the server forgets a broadcast consumer that asked for nothing that long

@@ -16,9 +16,9 @@ from nats.aio.msg import Msg
 from nats.js.api import RawStreamMsg, StreamConfig
 
 from broker.base import DeadLetter
+from broker.engine.source import Delivery
 from broker.message import ID, Message
 from broker.names import LOWER, decode, encode
-from broker.source import Delivery
 
 TOPIC, DEAD, LAST = "broker-topic-", "broker-dead", "broker-last"
 DUPLICATES_SECONDS = 120.0  #: how long the server remembers a message id
@@ -46,7 +46,7 @@ def topic_of(stream: str) -> str | None:
 
 def dead_stream() -> StreamConfig:
     """The stream of all dead letters: kept for ever."""
-    return _stream(DEAD, "broker.dead.>", None)
+    return _stream(DEAD, "broker.cli.dead.>", None)
 
 
 def last_stream(keep_seconds: float | None) -> StreamConfig:

@@ -30,6 +30,7 @@ from urllib.parse import unquote, urlsplit
 from pika import ConnectionParameters, PlainCredentials, SSLOptions  # type: ignore[import-untyped]  # pika has no types
 
 from broker.base import Broker, Group, Promises
+from broker.engine.source import Source
 from broker.errors import BrokerError, NoSubscriber, PublishError
 from broker.message import Message
 from broker.options import SubscribeOptions
@@ -40,7 +41,6 @@ from broker.rabbitmq.group import RabbitMQGroup, Registry
 from broker.rabbitmq.line import Flight
 from broker.rabbitmq.link import Link
 from broker.rabbitmq.source import RabbitMQBroadcast, RabbitMQSource
-from broker.source import Source
 
 PORT, TLS_PORT = 5672, 5671
 HEARTBEAT_SECONDS = 20  #: a peer that is silent for twice as long is gone

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 from pika import BasicProperties  # type: ignore[import-untyped]  # pika has no types
 
+from broker.engine.source import BroadcastSource, Delivery, Source
 from broker.errors import BrokerError
 from broker.options import SubscribeOptions
 from broker.rabbitmq import layout, wire
 from broker.rabbitmq.line import Line
 from broker.rabbitmq.link import Link
-from broker.source import BroadcastSource, Delivery, Source
 
 MAX_PREFETCH = 2**16 - 1  #: AMQP's highest
 TAG = "intake"  #: names a consumer; channels do not share them

@@ -29,6 +29,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from broker.base import Broker, DeadLetter, Group, Promises
+from broker.engine.source import Source
 from broker.errors import BrokerError, PublishError
 from broker.message import GROUP, Message
 from broker.names import decode, encode
@@ -37,7 +38,6 @@ from broker.redis.connections import Server, where
 from broker.redis.layout import GROUPS, Keys, pairs, stream_of, to_fields, to_message
 from broker.redis.member import RedisBroadcast, RedisSource
 from broker.redis.scripts import BACKLOG, FORGET, REPLAY, TRIM
-from broker.source import Source
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from broker.engine.source import BroadcastSource, Delivery, Source
 from broker.redis.connections import GroupGone, Line, Server
 from broker.redis.layout import GROUPS, Keys, to_fields, to_message
 from broker.redis.scripts import BURY, CLAIM, EXTEND, JOIN, LEAVE, PARK
-from broker.source import BroadcastSource, Delivery, Source
 
 log = logging.getLogger(__name__)
 

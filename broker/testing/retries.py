@@ -8,9 +8,9 @@ from itertools import pairwise
 import pytest
 
 from broker.base import Broker
+from broker.engine.report import Outcome, Settled
 from broker.errors import NoSubscriber, Reject
 from broker.message import Event, Message
-from broker.report import Outcome, Settled
 from broker.testing.case import LEASE, QUICK, Case, numbered, only_this_arrives, texts
 from broker.testing.harness import Harness
 from broker.testing.recorder import Recorder, eventually

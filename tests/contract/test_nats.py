@@ -158,7 +158,7 @@ class TestNatsItself(OnNats):
     ) -> None:
         """JetStream stops delivering after 1000 unacked messages unless told otherwise. All of them are counted."""
         seen = Recorder(fail_bad)
-        caplog.set_level(logging.ERROR, "broker.report")
+        caplog.set_level(logging.ERROR, "broker.engine.report")
         b.subscribe(topic, seen, group="g", retry_delays=(3600,), concurrency=8)
         b.publish(topic, *texts(*["bad"] * 1100), *texts("good"))
         seen.wait_for("good")
@@ -363,8 +363,8 @@ class TestNatsItself(OnNats):
         seen.wait_for("after")
         b.disconnect()
         assert {record.name for record in caplog.records if record.levelno >= logging.INFO} <= {
-            "broker.delivery",
-            "broker.report",
+            "broker.engine.subscription",
+            "broker.engine.report",
         }
 
     def test_a_frozen_server_is_given_up_within_the_timeout(self, harness: NatsHarness, topic: str) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 import broker
 from broker.base import Broker
+from broker.engine.source import Delivery
 from broker.errors import BrokerError, PublishError
 from broker.message import MAX_BODY_BYTES, Event, Message
 from broker.names import encode
@@ -24,7 +25,6 @@ from broker.options import Options
 from broker.redis import RedisBroker
 from broker.redis.layout import Keys
 from broker.redis.member import Entry, RedisSource
-from broker.source import Delivery
 from broker.testing import BrokerContract, Harness, Recorder, eventually, surely
 from broker.testing.case import Case, numbered, texts
 from tests.contract.in_time import all_raise_in_time, raises_in_time
@@ -129,7 +129,7 @@ class TestRedisItself(OnRedis):
         self, harness: Harness, topic: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Also when it is many, and published in the same millisecond."""
-        monkeypatch.setattr("broker.inflight.AT_FIRST", 300)
+        monkeypatch.setattr("broker.engine.inflight.AT_FIRST", 300)
         b, consumer = harness.connect(), harness.connect()
         proceed = threading.Event()
         held, seen = Recorder(lambda event: proceed.wait(60)), Recorder()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from broker.cli.table import promises_table, with_table
 from broker.plugins import BUILT_IN, find
-from broker.table import promises_table, with_table
 
 README = Path(__file__).parents[2] / "README.md"
 

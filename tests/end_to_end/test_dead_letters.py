@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import broker
-from broker.__main__ import main
+from broker.cli.main import main
 from broker.testing import eventually
 from events import USER_REGISTERED, UserRegistered
 from tests.end_to_end.processes import Program, Service

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import broker
-from broker import console
-from broker.__main__ import main
+from broker.cli import console
+from broker.cli.main import main
 from broker.message import Event, Message
 from broker.testing import Recorder, eventually
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.__main__ import main
+from broker.cli.main import main
 
 HERE = "127.0.0.1"
 

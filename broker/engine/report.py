@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from broker.engine.source import Delivery
 from broker.message import Event, Message
-from broker.source import Delivery
 
 log = logging.getLogger(__name__)
 

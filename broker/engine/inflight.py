@@ -3,7 +3,7 @@
     arrived → ready → take → running → ack → flushed
                       last                 (or: settled otherwise)
 
-`delivery.py` moves deliveries through it. A delivery is *open* from its arrival until it is settled, however that is.
+`subscription.py` moves deliveries through it. A delivery is *open* from its arrival until it is settled, in any way.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from broker.engine.source import Delivery
 from broker.message import GROUP
 from broker.options import SubscribeOptions
-from broker.source import Delivery
 
 FLUSH_SECONDS = 0.02  #: how long an ack may wait for others to go with it
 AT_FIRST = 8  #: messages for each handler that a member reads ahead, until it is seen to need more

@@ -22,12 +22,12 @@ from functools import partial
 from itertools import count
 from typing import Any
 
+from broker.engine.inflight import InFlight
+from broker.engine.report import Report, Settled, about, in_words
+from broker.engine.source import Delivery, Source
 from broker.errors import BrokerError, DrainTimeout, Reject
-from broker.inflight import InFlight
 from broker.message import GROUP, Event
 from broker.options import SubscribeOptions
-from broker.report import Report, Settled, about, in_words
-from broker.source import Delivery, Source
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import sys
 from datetime import UTC, datetime
 
 from broker.base import Broker, DeadLetter, Group
-from broker.console import NotThere, groups, named, reach, shown, shown_body, those
+from broker.cli.console import NotThere, groups, named, reach, shown, shown_body, those
 
 LISTED_REASON = 200  #: characters of a reason in the list; `show` has it whole
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from broker.delivery import Subscription
+from broker.engine.inflight import AT_FIRST, InFlight
+from broker.engine.report import Settled
+from broker.engine.source import BroadcastSource, Delivery, Source
+from broker.engine.subscription import Subscription
 from broker.errors import BrokerError, DrainTimeout, Reject
-from broker.inflight import AT_FIRST, InFlight
 from broker.message import Event, Message
 from broker.options import SubscribeOptions
-from broker.report import Settled
-from broker.source import BroadcastSource, Delivery, Source
 from broker.testing import Recorder, eventually
 
 
@@ -248,7 +248,7 @@ def test_what_still_arrives_during_a_drain_is_handed_back_before_the_source_is_c
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However slow the server is: closed first, the source would count an attempt that nobody has made."""
-    monkeypatch.setattr("broker.delivery.FETCH_SECONDS", 0.01)
+    monkeypatch.setattr("broker.engine.subscription.FETCH_SECONDS", 0.01)
     source = Slow(2)
     subscription = start(source, Recorder())
     assert source.asked.wait(60)
@@ -373,7 +373,7 @@ class Flood(BroadcastSource):
 
 def test_broadcasts_that_fail_do_not_fill_the_memory(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many wait for another attempt; more are passed over at once."""
-    monkeypatch.setattr("broker.delivery.MAX_WAITING_BROADCASTS", 10)
+    monkeypatch.setattr("broker.engine.subscription.MAX_WAITING_BROADCASTS", 10)
 
     def fail(event: Event) -> None:
         raise RuntimeError("broken")

@@ -1,0 +1,1 @@
+"""What happens between a server and a handler, once for every broker; start at `subscription.py`."""
