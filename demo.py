@@ -37,7 +37,7 @@ import email_service.settings
 import user_service.settings
 from api_client import ClientError, NewUser, Refused, Services
 from broker import BrokerError
-from broker.base import without_password
+from broker.address import without_secrets
 from chassis.errors import ChassisError
 from chassis.settings import read
 from email_service.consumer import GROUP
@@ -178,7 +178,7 @@ def stay(stage: Stage, settings: Mapping[str, str], console: Console) -> None:
 def _assignments(settings: Mapping[str, str]) -> str:
     """The settings as one writes them before a command; passwords are left for the reader to fill in."""
     names = [name for name in ("BROKER", "DATA_DIR", "DATABASE_URL", "PORT") if settings[name]]
-    return " ".join(f"{name}={shlex.quote(without_password(settings[name]))}" for name in names)
+    return " ".join(f"{name}={shlex.quote(without_secrets(settings[name]))}" for name in names)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -63,7 +63,7 @@ class Address:
         `port` and `host` stand where the address names none; `options` are those that may follow the `?`.
         """
         parts = _split(text)
-        scheme, tls = _scheme(parts["scheme"].lower())
+        scheme, tls = known_scheme(parts["scheme"])
         given = _options(parts["query"], options)
         if not tls and (files := [name for name in TLS_FILES if name in given]):
             raise ValueError(f"the option {files[0]!r} is for TLS, and this address is without: write {scheme}+tls://")
@@ -107,15 +107,26 @@ class Address:
         return f"{self.scheme}{tls}://{','.join(map(str, self.hosts))}{path}"
 
 
+def known_scheme(text: str) -> tuple[str, bool]:
+    """The broker that a scheme or an alias stands for, and whether with TLS; `ValueError` for an unknown addition."""
+    name, _, addition = text.lower().partition("+")
+    if addition not in ("", "tls"):
+        raise ValueError(f"there is no {text}://; the only addition to a scheme is +tls")
+    known, _, implied = ALIASES.get(name, name).partition("+")
+    return known, bool(addition or implied)
+
+
 def without_secrets(text: str) -> str:
     """A URL of any kind as it may be shown: without user and password; only its scheme if it cannot be read."""
-    scheme, colon, _ = text.partition(":")
+    scheme, _, rest = text.partition(":")
+    if not re.search("[@:/]", rest):
+        return text  # a word, such as nats, or file:folder
     try:
         parts = _split(text)
         for each in filter(None, parts["hosts"].split(",")):
             _host(each, 0)
     except ValueError:
-        return f"{scheme}:…" if colon and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme) else "…"
+        return f"{scheme}:…" if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme) else "…"
     path = "" if parts["path"] is None else f"/{parts['path']}"
     query = re.sub(r"(password|secret|token)=[^&]*", r"\1=…", parts["query"] or "")
     login = "…@" if parts["user"] is not None else ""
@@ -131,14 +142,6 @@ def _split(text: str) -> dict[str, str]:
         "it has a special character in a place where it means something else;"
         " in user, password and path, write # as %23, / as %2F, : as %3A, ? as %3F, @ as %40"
     )
-
-
-def _scheme(text: str) -> tuple[str, bool]:
-    name, _, addition = text.partition("+")
-    if addition not in ("", "tls"):
-        raise ValueError(f"there is no {text}://; the only addition to a scheme is +tls")
-    known, _, implied = ALIASES.get(name, name).partition("+")
-    return known, bool(addition or implied)
 
 
 def _host(text: str, port: int) -> Host:

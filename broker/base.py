@@ -46,7 +46,6 @@ README's table is generated from that, and `broker.testing` holds every broker t
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -56,6 +55,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, ClassVar, Protocol, Self
 
+from broker.address import without_secrets
 from broker.engine.source import Source
 from broker.engine.subscription import Handler, Subscription
 from broker.errors import BrokerError, DrainTimeout
@@ -124,11 +124,6 @@ class Group(ABC):
     @abstractmethod
     def forget(self) -> None:
         """End the group: nothing is kept for it any more, and what waits for it is dropped."""
-
-
-def without_password(address: str) -> str:
-    """The address as it may be shown: without what stands between `//` and the last `@`, or after `password=`."""
-    return re.sub(r"(password|secret)=[^&]*", r"\1=…", re.sub(r"//.*@", "//…@", address))
 
 
 class Encodable(Protocol):
@@ -299,7 +294,7 @@ class Broker(ABC):
 
     def describe(self, cause: object) -> str:
         """One line for people: broker, address, cause."""
-        return f"{self.name} broker at {without_password(self.address)}: {cause}"
+        return f"{self.name} broker at {without_secrets(self.address)}: {cause}"
 
     def __enter__(self) -> Self:
         self.connect()
@@ -311,7 +306,7 @@ class Broker(ABC):
         self.disconnect()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {without_password(self.address)}>"
+        return f"<{type(self).__name__} {without_secrets(self.address)}>"
 
     def _must_be_connected(self) -> None:
         if not self._connected:

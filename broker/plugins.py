@@ -9,6 +9,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from types import MappingProxyType
 
+from broker.address import known_scheme
 from broker.base import Broker
 from broker.errors import UnknownBroker
 
@@ -26,9 +27,6 @@ BUILT_IN = MappingProxyType(
     }
 )
 
-#: further schemes of these
-ALSO = MappingProxyType({"https": "http", "amqp": "rabbitmq", "rediss": "redis"})
-
 
 def known_names() -> list[str]:
     """Every scheme that can be asked for, built in or installed."""
@@ -38,12 +36,15 @@ def known_names() -> list[str]:
 def find(address: str) -> tuple[type[Broker], str | None]:
     """The class for a short name or URL, and the URL (None for a short name: the class knows its default)."""
     scheme, colon, _ = address.partition(":")
-    if scheme in ALSO:  # its class has another default, maybe one without TLS
-        return _load_built_in(ALSO[scheme]), address if colon else f"{scheme}://"
-    if scheme in BUILT_IN:
-        return _load_built_in(scheme), address if colon else None
-    for entry_point in entry_points(group=GROUP, name=scheme):
-        return entry_point.load(), address if colon else None
+    try:
+        name, tls = known_scheme(scheme)
+    except ValueError as error:
+        raise UnknownBroker(str(error)) from None
+    url = address if colon else f"{scheme}://" if tls else None  # a class's own default is without TLS
+    if name in BUILT_IN:
+        return _load_built_in(name), url
+    for entry_point in entry_points(group=GROUP, name=name):
+        return entry_point.load(), url
     raise UnknownBroker(f"unknown broker {scheme!r}; known: {', '.join(known_names())}")
 
 

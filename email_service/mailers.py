@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TextIO
 
-from broker.base import without_password
+from broker.address import without_secrets
 from email_service.errors import MailError, UnknownMailer
 from email_service.mail import Mail, compose
 
@@ -91,7 +91,7 @@ def mailer(url: str, sender: str, stdout: TextIO) -> Mailer:
         return FileMailer(Path(match["folder"]), sender)
     if (match := SMTP_URL.fullmatch(url)) and (port := int(match["port"] or SMTP_PORT)) <= MAX_PORT:
         return SmtpMailer(match["host"], port, sender)
-    raise UnknownMailer(f"MAIL_URL {without_password(url)!r} is none of console:, file:DIR, smtp://HOST:PORT")
+    raise UnknownMailer(f"MAIL_URL {without_secrets(url)!r} is none of console:, file:DIR, smtp://HOST:PORT")
 
 
 def _write(path: Path, content: bytes) -> None:

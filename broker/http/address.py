@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from broker.base import without_password
+from broker.address import without_secrets
 from broker.errors import BrokerError
 
 SETTINGS = ("advertise", "certificates")  #: that the URL may have after its `?`
@@ -49,7 +49,7 @@ class Address:
             )
             address._check()
         except ValueError as error:
-            raise BrokerError(f"http broker cannot use the address {without_password(url)}: {error}") from error
+            raise BrokerError(f"http broker cannot use the address {without_secrets(url)}: {error}") from error
         return address
 
     def url(self, host: str, port: int) -> str:

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from broker.base import without_password
+from broker.address import without_secrets
 from broker.errors import BrokerError
 from broker.http.registry.base import Member, Registry
 from broker.http.registry.file import FileRegistry
@@ -28,10 +28,10 @@ def check_registry(url: str, secret: str | None) -> None:
     """Refuse a registry that there is not, that lacks the secret, or that cannot be used from here and now."""
     kind = url.partition(":")[0]
     if kind not in ("file", "mdns", "etcd"):
-        raise BrokerError(f"unknown registry {without_password(url)!r}; known: {KNOWN}")
+        raise BrokerError(f"unknown registry {without_secrets(url)!r}; known: {KNOWN}")
     if kind != "file":
         if not secret:
-            raise BrokerError(f"REGISTRY={without_password(url)} needs BROKER_SECRET, the same on every machine")
+            raise BrokerError(f"REGISTRY={without_secrets(url)} needs BROKER_SECRET, the same on every machine")
         _module(kind).check(url)
 
 

@@ -23,7 +23,7 @@ from etcd3gw.exceptions import Etcd3Exception
 from etcd3gw.lease import Lease
 from requests.adapters import HTTPAdapter
 
-from broker.base import without_password
+from broker.address import without_secrets
 from broker.errors import BrokerError
 from broker.http.registry.base import FORGET_SECONDS, MEMBER_SECONDS, Member, Registry
 from broker.http.registry.seal import Seal
@@ -163,7 +163,7 @@ def _client(url: str) -> Etcd3Client:
         where = urlsplit(url)
         host, port = where.hostname, where.port or PORT
     except ValueError as error:
-        raise BrokerError(f"REGISTRY={without_password(url)} is not possible: {error}") from error
+        raise BrokerError(f"REGISTRY={without_secrets(url)} is not possible: {error}") from error
     if not host or where.username or where.path.strip("/") or where.query:
         raise BrokerError("REGISTRY is not possible: etcd://HOST:PORT is all that there can be in the URL of an etcd")
     session = requests.Session()
