@@ -6,8 +6,8 @@
 # docker-compose.yml builds it and runs them all.
 
 FROM python:3.12-slim AS packages
-COPY requirements-run.lock .
-RUN ["pip", "install", "--no-cache-dir", "--require-hashes", "--prefix=/packages", "--requirement=requirements-run.lock"]
+COPY locks/run.lock .
+RUN ["pip", "install", "--no-cache-dir", "--require-hashes", "--prefix=/packages", "--requirement=run.lock"]
 
 FROM python:3.12-slim
 RUN ["useradd", "--system", "--uid=10001", "--home-dir=/data", "service"]

@@ -23,10 +23,10 @@ help:  ## list the targets (this is the default)
 	@echo
 	@echo 'For example: make demo ARGS="--broker memory", make test ARGS="-k outbox"'
 
-setup: $(STAMP)  ## make .venv from requirements.lock (done by itself where it is needed)
+setup: $(STAMP)  ## make .venv from locks/dev.lock (done by itself where it is needed)
 
 demo: $(STAMP)  ## run the whole application on this machine and watch events travel
-	@$(BIN)/python demo.py $(ARGS)
+	@$(BIN)/python -m demo $(ARGS)
 
 up:  ## the same in containers, with MySQL, a real broker and a mailbox: BROKER=nats (needs Docker)
 	@docker compose up --build --wait --remove-orphans $(ARGS)
@@ -79,36 +79,36 @@ table: $(STAMP)  ## write the table of promises into the README anew
 	@$(BIN)/python -m broker promises --into README.md
 
 lock:  ## write the locks anew from pyproject.toml: of the tools, of the image, of the benchmarks (needs uv)
-	@$(COMPILE) --all-extras --group dev --output-file requirements.lock
-	@$(COMPILE) --all-extras --constraint requirements.lock --output-file requirements-run.lock
-	@uv pip compile --group bench --constraint requirements.lock --universal --python-version 3.11 \
-	    --generate-hashes --no-annotate --no-emit-index-url --quiet --output-file requirements-bench.lock
+	@$(COMPILE) --all-extras --group dev --output-file locks/dev.lock
+	@$(COMPILE) --all-extras --constraint locks/dev.lock --output-file locks/run.lock
+	@uv pip compile --group bench --constraint locks/dev.lock --universal --python-version 3.11 \
+	    --generate-hashes --no-annotate --no-emit-index-url --quiet --output-file locks/bench.lock
 
 # --- the environment ---------------------------------------------------------------------------------------
 
-$(PEERS): $(STAMP) requirements-bench.lock
-	@echo "Installing requirements-bench.lock into $(VENV), once: what the benchmarks measure beside, and their chart"
+$(PEERS): $(STAMP) locks/bench.lock
+	@echo "Installing locks/bench.lock into $(VENV), once: what the benchmarks measure beside, and their chart"
 ifneq ($(UV),)
-	@$(UV) pip install --quiet --python $(BIN)/python -r requirements-bench.lock
+	@$(UV) pip install --quiet --python $(BIN)/python -r locks/bench.lock
 else
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r locks/bench.lock
 endif
 	@touch $@
 
-$(STAMP): requirements.lock
+$(STAMP): locks/dev.lock
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none is on the PATH. \
 	Install one, or name it: make setup PYTHON=/path/to/python3" >&2; exit 2; }
-	@echo "Installing requirements.lock into $(VENV), once: a minute or so ($$($(PYTHON) -V), $(if $(UV),uv,pip))"
+	@echo "Installing locks/dev.lock into $(VENV), once: a minute or so ($$($(PYTHON) -V), $(if $(UV),uv,pip))"
 ifneq ($(UV),)
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
-	@$(UV) pip sync --quiet --python $(BIN)/python requirements.lock
+	@$(UV) pip sync --quiet --python $(BIN)/python locks/dev.lock
 	@touch $@
 else
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make environments. \
 	On Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
 	@$(PYTHON) -m venv $(VENV)
 	@rm -f $@.new
-	@{ $(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock && touch $@.new; } \
+	@{ $(BIN)/python -m pip install --disable-pip-version-check -r locks/dev.lock && touch $@.new; } \
 	    | awk '/^Collecting/ { printf "."; fflush() } END { print "" }'
 	@mv $@.new $@
 endif

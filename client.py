@@ -25,7 +25,7 @@ from typing import Self, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from api_client import ClientError, NewUser, NothingListens, NotYet, Services
+from demo.api_client import ClientError, NewUser, NothingListens, NotYet, Services
 
 USERS_URL = "http://127.0.0.1:8000"
 EMAILS_URL = "http://127.0.0.1:8001"

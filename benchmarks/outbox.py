@@ -15,7 +15,7 @@ from benchmarks.bench import Answer, Bench, Goal, rate
 from benchmarks.services import EMAIL_GROUP
 from benchmarks.side_by_side import Rates, messages, side_by_side
 from chassis.database import Database
-from events import USER_REGISTERED
+from contracts.events import USER_REGISTERED
 from user_service.relay import Relay
 from user_service.tables import SCHEMA_NAME, SCHEMA_VERSION, Base, OutboxRow
 

@@ -16,7 +16,7 @@ from benchmarks.bench import Answer, Bench, Goal, rate
 from benchmarks.services import make_group, services
 from benchmarks.side_by_side import side_by_side
 from broker.testing import eventually
-from events import USER_REGISTERED, UserRegistered
+from contracts.events import USER_REGISTERED, UserRegistered
 
 HANDLER_SECONDS = 0.02
 SHARE = 0.8  #: of what as many times the replicas could do

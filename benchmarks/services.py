@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import broker
-from events import USER_REGISTERED
-from stage import Stage, free_ports
+from contracts.events import USER_REGISTERED
+from demo.processes import Stage, free_ports
 
 EMAIL_GROUP = "email-service"
 ANY_PORT = 0

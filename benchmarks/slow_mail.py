@@ -13,7 +13,7 @@ import sys
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from stage import free_ports
+from demo.processes import free_ports
 
 
 class Slow:

@@ -127,7 +127,7 @@ class Group(ABC):
 
 
 class Encodable(Protocol):
-    """An object that knows its message, such as the event classes of `events.py`."""
+    """An object that knows its message, such as the event classes of `contracts/events.py`."""
 
     def to_message(self) -> Message:
         """The message that carries this object."""

@@ -23,7 +23,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from chassis import logs
 from chassis.errors import ChassisError
@@ -33,8 +33,22 @@ log = logging.getLogger(__name__)
 
 FAILED = 2  #: exit status when something outside the program stops it
 
+Part = TypeVar("Part")
 Settings = TypeVar("Settings", bound=ServiceSettings)
 Service = Callable[[Settings], AbstractContextManager[object]]
+
+
+class Around(Protocol):
+    """What may wrap the parts of a service that reach out of it: the broker, for instance, for a demonstration."""
+
+    def __call__(self, part: Part, /) -> Part:
+        """The same part, maybe with something around it."""
+        ...
+
+
+def as_it_is(part: Part) -> Part:
+    """The part itself: nothing is around it."""
+    return part
 
 
 def run(name: str, cls: type[Settings], service: Service[Settings], *, expected: Sequence[type[Exception]] = ()) -> int:

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 import broker
 from chassis.database import Database
 from chassis.drain import Drain
-from chassis.main import run
+from chassis.main import Around, as_it_is, run
 from chassis.metrics import new_registry
 from chassis.server import Server
+from contracts.events import USER_REGISTERED
 from email_service.app import create_app
 from email_service.consumer import GROUP, SendWelcome
 from email_service.errors import EmailServiceError
@@ -25,24 +26,22 @@ from email_service.metrics import Metrics
 from email_service.settings import Settings
 from email_service.subscriber import Subscriber
 from email_service.tables import SCHEMA_NAME, SCHEMA_VERSION, Base
-from events import USER_REGISTERED
-from faults import Faults
 
 NAME = "email-service"
+EXPECTED = (broker.BrokerError, EmailServiceError)  #: what may go wrong on the way, beside the chassis's own errors
 HERE = 8  #: events that a replica holds for each email that it sends at a time; no other replica can have them
 
 
 @contextmanager
-def service(settings: Settings) -> Iterator[Server]:
+def service(settings: Settings, around: Around = as_it_is) -> Iterator[Server]:
     """The whole email service, serving; at the end it answers what runs, finishes what it is sending, and lets go."""
     database = Database(settings.database, Base.metadata, schema_name=SCHEMA_NAME, schema_version=SCHEMA_VERSION)
     inbox = Inbox(database, settings.claim_seconds)
     drain, registry = Drain(settings.drain_seconds), new_registry()
     metrics = Metrics(registry)
-    faults = Faults(settings.demo_faults)
-    post = faults.mailer(mailer(settings.mail_url, settings.mail_from, sys.stdout))
+    post = around(mailer(settings.mail_url, settings.mail_from, sys.stdout))
     subscriber = Subscriber(
-        faults.broker(_broker(settings, metrics)),
+        around(_broker(settings, metrics)),
         USER_REGISTERED,
         SendWelcome(inbox, post, on_sent=metrics.sent, on_duplicate=metrics.suppressed),
         drain=drain,
@@ -74,4 +73,4 @@ def _broker(settings: Settings, metrics: Metrics) -> broker.Broker:
 
 
 if __name__ == "__main__":
-    sys.exit(run(NAME, Settings, service, expected=[broker.BrokerError, EmailServiceError]))
+    sys.exit(run(NAME, Settings, service, expected=EXPECTED))

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import broker
+from contracts.events import EventError, UserRegistered
 from email_service.inbox import Inbox
 from email_service.mail import Mail, welcome
 from email_service.mailers import Mailer
-from events import EventError, UserRegistered
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import localtime
 
-from events import UserRegistered
+from contracts.events import UserRegistered
 
 DOMAIN = "email-service.example.com"  #: the right half of every Message-ID
 

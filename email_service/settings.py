@@ -21,7 +21,6 @@ class Settings(ServiceSettings):
     broker: str = field(default="http", repr=False)  #: a short name or a URL, maybe with a password
     registry: str = "file"
     broker_secret: str | None = field(default=None, repr=False)
-    demo_faults: str = ""  #: see `faults.py`
     port: Port = 8001
     mail_url: str = "console:"  #: `console:`, `file:DIR` or `smtp://HOST:PORT`
     mail_from: EmailStr = "welcome@example.com"

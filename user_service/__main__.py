@@ -15,10 +15,9 @@ from contextlib import AbstractContextManager, contextmanager
 import broker
 from chassis.database import Database
 from chassis.drain import Drain
-from chassis.main import run
+from chassis.main import Around, as_it_is, run
 from chassis.metrics import new_registry
 from chassis.server import Server
-from faults import Faults
 from user_service.app import create_app
 from user_service.delivery import Delivery, Direct, ThroughOutbox
 from user_service.metrics import Metrics, OutboxCollector
@@ -28,19 +27,19 @@ from user_service.settings import Settings
 from user_service.tables import SCHEMA_NAME, SCHEMA_VERSION, Base
 
 NAME = "user-service"
+EXPECTED = (broker.BrokerError,)  #: what may go wrong on the way, beside the chassis's own errors
 
 
 @contextmanager
-def service(settings: Settings) -> Iterator[Server]:
+def service(settings: Settings, around: Around = as_it_is) -> Iterator[Server]:
     """The whole user service, serving; at the end it answers what runs, publishes what is due, and lets go."""
-    faults = Faults(settings.demo_faults)
-    bus = faults.broker(_broker(settings))
+    bus = around(_broker(settings))
     database = Database(settings.database, Base.metadata, schema_name=SCHEMA_NAME, schema_version=SCHEMA_VERSION)
     drain, registry = Drain(settings.drain_seconds), new_registry()
     registry.register(OutboxCollector(database))
     metrics = Metrics(registry)
     delivery, delivering = _delivery(settings, database, bus, drain, metrics)
-    registration = Registration(database, faults.delivery(delivery), settings.bcrypt_cost)
+    registration = Registration(database, around(delivery), settings.bcrypt_cost)
     app = create_app(database, registration, metrics, registry)
     with (
         database,
@@ -88,4 +87,4 @@ def _connected(bus: broker.Broker, drain: Drain) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(run(NAME, Settings, service, expected=[broker.BrokerError]))
+    sys.exit(run(NAME, Settings, service, expected=EXPECTED))

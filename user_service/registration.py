@@ -18,7 +18,7 @@ import bcrypt
 from sqlalchemy.exc import IntegrityError
 
 from chassis.database import Database
-from events import USER_REGISTERED, UserRegistered
+from contracts.events import USER_REGISTERED, UserRegistered
 from user_service.delivery import Delivery
 from user_service.errors import EmailTaken, IdTaken
 from user_service.repository import UserRepository

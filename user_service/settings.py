@@ -19,7 +19,6 @@ class Settings(ServiceSettings):
     broker: str = field(default="http", repr=False)  #: a short name or a URL, maybe with a password
     registry: str = "file"
     broker_secret: str | None = field(default=None, repr=False)
-    demo_faults: str = ""  #: see `faults.py`
     port: Port = 8000
     bcrypt_cost: BcryptCost = 12  #: each step more doubles the time that one guess at a password takes
     lease_seconds: LeaseSeconds = 30  #: how long others leave alone what a relay is publishing

@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import broker
-from events import USER_REGISTERED, UserRegistered
+from contracts.events import USER_REGISTERED, UserRegistered
 
 GROUP = "points"
 POINTS = 10

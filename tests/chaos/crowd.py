@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from random import Random
 from typing import Self
 
-from api_client import ClientError, NewUser, NotYet, Services
+from demo.api_client import ClientError, NewUser, NotYet, Services
 from tests.end_to_end.processes import Service
 
 CLIENTS = 6

@@ -1,4 +1,4 @@
-"""The crash matrix: a service dies at each point that `faults.py` names, on each broker and database.
+"""The crash matrix: a service dies at each point that `demo/faults.py` names, on each broker and database.
 
 Whatever the point, after a restart every user has an email, and just one; but for `after-send`, which is the window
 that stays open: the mail server has the email, and nobody has noted that. Then it comes again with its Message-ID.
@@ -19,9 +19,9 @@ import psutil
 import pytest
 from _pytest.mark import ParameterSet
 
-from api_client import NewUser, NotYet, Services
 from broker.testing import eventually
-from faults import POINTS
+from demo.api_client import NewUser, NotYet, Services
+from demo.faults import POINTS
 from tests.end_to_end.processes import Application, Service
 from tests.servers.brokers import WITH_SERVER, BrokerServer, broker_server
 from tests.servers.mailbox import Mailbox

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import requests
 
-from api_client import NewUser, Services
 from broker.testing import eventually
+from demo.api_client import NewUser, Services
 from tests.servers.process import missing
 
 ROOT = Path(__file__).parents[2]

@@ -9,14 +9,19 @@ from pathlib import Path
 import pytest
 
 import email_service.settings
-import ledger
 import user_service.settings
 from chassis.settings import read
+from demo import ledger, service
 
 ROOT = Path(__file__).parents[2]
-AnySettings = user_service.settings.Settings | email_service.settings.Settings | ledger.Settings
+AnySettings = user_service.settings.Settings | email_service.settings.Settings | ledger.Settings | service.Settings
 
-SETTINGS: list[type[AnySettings]] = [user_service.settings.Settings, email_service.settings.Settings, ledger.Settings]
+SETTINGS: list[type[AnySettings]] = [
+    user_service.settings.Settings,
+    email_service.settings.Settings,
+    ledger.Settings,
+    service.Settings,
+]
 
 #: only `docker compose` knows these: tests/compose/test_files.py
 COMPOSE = {"USERS_PORT", "EMAILS_PORTS", "MAILPIT_PORT", "USERS_DB_PASSWORD", "EMAILS_DB_PASSWORD"}

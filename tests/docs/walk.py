@@ -64,7 +64,7 @@ def take(step: Step, terminal: Terminal, examples: Examples) -> None:
 def copy(to: Path, ports: Mapping[str, str]) -> Path:
     """The project, its programs on these ports."""
     shutil.copytree(ROOT, to, ignore=NOT_COPIED)
-    for path in [*to.glob("*.py"), *to.glob("*_service/*.py"), *to.glob("docs/**/*.py")]:
+    for path in [*to.glob("*.py"), *to.glob("*_service/*.py"), *to.glob("demo/*.py"), *to.glob("docs/**/*.py")]:
         text = path.read_text(encoding="utf-8")
         path.write_text(re.sub(r"\b800[01]\b", lambda port: ports[port[0]], text), encoding="utf-8")
     programs = to / ".venv" / "bin"

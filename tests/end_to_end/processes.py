@@ -16,8 +16,8 @@ from types import MappingProxyType
 import psutil
 import requests
 
-from api_client import NewUser, Services
 from broker.testing import eventually
+from demo.api_client import NewUser, Services
 
 ROOT = Path(__file__).parents[2]
 RUN_SECONDS = 700  #: only against hanging: whatever is run gives up before
@@ -115,6 +115,7 @@ class Service(Program):
     def start(self, stdin: int = subprocess.DEVNULL) -> None:
         """Start it, and wait until it is ready."""
         before = len(self.output)
+        self._arguments = ["-m", *(["demo.service"] if self.settings.get("DEMO_FAULTS") else []), self._name]
         super().start(stdin)
         self.url = eventually(lambda: self._listening(before), f"{self._name} listens")
         eventually(self.is_ready, f"{self._name} is ready")

@@ -16,7 +16,7 @@ import pytest
 import broker
 from broker.cli.main import main
 from broker.testing import eventually
-from events import USER_REGISTERED, UserRegistered
+from contracts.events import USER_REGISTERED, UserRegistered
 from tests.end_to_end.processes import Program, Service
 from tests.servers.nats import NatsServer
 from tests.servers.redis import RedisServer

@@ -16,7 +16,7 @@ from broker.testing import eventually
 from tests.end_to_end.processes import Program, run
 from tests.servers.stranger import stranger
 
-DEMO = ["demo.py", "--free-ports"]  # several run at a time
+DEMO = ["-m", "demo", "--free-ports"]  # several run at a time
 
 
 @pytest.fixture

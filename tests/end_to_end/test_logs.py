@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import broker
 from broker.testing import eventually
+from contracts.events import USER_REGISTERED, UserRegistered
 from email_service.consumer import GROUP
-from events import USER_REGISTERED, UserRegistered
 from tests.end_to_end.processes import Application, run
 from tests.end_to_end.story import assert_one_grep_tells_the_story, assert_told
 

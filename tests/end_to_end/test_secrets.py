@@ -8,7 +8,7 @@ from contextlib import closing
 
 import requests
 
-from api_client import NewUser
+from demo.api_client import NewUser
 from tests.end_to_end.processes import Application
 
 PASSWORD = "tell-nobody-学院君"

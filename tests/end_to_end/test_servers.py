@@ -33,7 +33,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BrokerSer
 def demo(broker: str, database: str | None, folder: Path) -> None:
     """Run the demo, and see the whole story."""
     on = ["--database", database] if database else []
-    ended = run("demo.py", "--free-ports", "--broker", broker, *on, settings={"TMPDIR": str(folder)})
+    ended = run("-m", "demo", "--free-ports", "--broker", broker, *on, settings={"TMPDIR": str(folder)})
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
     for name in ("学院君", "Ada Lovelace", "Zoë 🦊"):
         assert ended.stdout.count(f"[SENDING A EMAIL TO {name}...]") == 1

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker import Message
-from events import (
+from contracts.events import (
     USER_REGISTERED,
     BadBody,
     EventError,

@@ -12,15 +12,15 @@ from sqlalchemy import delete
 
 import broker
 import email_service.tables
-import ledger
 import user_service.tables
 from broker import Broker, Event, Message, Reject
 from broker.testing import eventually
 from chassis.database import Database
+from contracts.events import USER_REGISTERED, UserRegistered
+from demo import ledger
+from demo.ledger import Balance, Ledger, LedgerError, Store
 from email_service.consumer import GROUP
 from email_service.tables import InboxRow
-from events import USER_REGISTERED, UserRegistered
-from ledger import Balance, Ledger, LedgerError, Store
 from user_service.tables import OutboxRow, User
 
 NOW = datetime(2026, 1, 31, 8, 15, 30, tzinfo=UTC)

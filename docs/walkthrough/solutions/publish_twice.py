@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import broker
-from events import USER_REGISTERED, UserRegistered
+from contracts.events import USER_REGISTERED, UserRegistered
 
 if __name__ == "__main__":
     event = UserRegistered("twice", "Twice", "twice@example.com", datetime.now(UTC))

@@ -11,7 +11,7 @@ import threading
 from contextlib import suppress
 
 import broker
-from events import USER_REGISTERED, UserRegistered
+from contracts.events import USER_REGISTERED, UserRegistered
 
 GROUP = "sms"  #: in the group `points` it would take some of the points service's messages, and give no points
 

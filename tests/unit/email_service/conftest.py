@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 import pytest
 
 from chassis.database import Database
+from contracts.events import UserRegistered
 from email_service.inbox import Inbox
 from email_service.tables import SCHEMA_NAME, SCHEMA_VERSION, Base
-from events import UserRegistered
 
 
 def open_database(url: str) -> Database:

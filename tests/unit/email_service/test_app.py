@@ -11,10 +11,10 @@ import yaml
 from flask.testing import FlaskClient
 
 from chassis.metrics import new_registry
+from contracts.events import UserRegistered
 from email_service.app import CONTRACT, create_app
 from email_service.inbox import Inbox
 from email_service.mail import welcome
-from events import UserRegistered
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ import pytest
 import broker
 from broker import Broker, Message
 from broker.testing import eventually
+from contracts.events import USER_REGISTERED, UserRegistered
 from email_service.consumer import GROUP, SendWelcome
 from email_service.errors import MailError
 from email_service.inbox import Inbox
 from email_service.mail import Mail
 from email_service.mailers import Mailer
-from events import USER_REGISTERED, UserRegistered
 from tests.servers.mariadb import on_each_database
 
 

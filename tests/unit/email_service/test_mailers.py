@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.events import UserRegistered
 from email_service.errors import MailError, UnknownMailer
 from email_service.mail import WIRE, Mail, compose, welcome
 from email_service.mailers import ConsoleMailer, FileMailer, SmtpMailer, mailer
-from events import UserRegistered
 from tests.servers.mailbox import Mailbox
 
 SENDER = "welcome@example.com"

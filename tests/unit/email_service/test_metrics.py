@@ -13,12 +13,12 @@ from prometheus_client import CollectorRegistry
 import broker
 from broker import Message
 from broker.testing import eventually
+from contracts.events import USER_REGISTERED, UserRegistered
 from email_service.consumer import GROUP, SendWelcome
 from email_service.errors import MailError
 from email_service.inbox import Inbox
 from email_service.mail import Mail
 from email_service.metrics import Metrics
-from events import USER_REGISTERED, UserRegistered
 
 
 @dataclass

@@ -14,7 +14,7 @@ import broker
 from broker import Event, Message
 from chassis.database import Database
 from chassis.metrics import new_registry
-from events import USER_REGISTERED
+from contracts.events import USER_REGISTERED
 from user_service.app import create_app
 from user_service.delivery import ThroughOutbox
 from user_service.metrics import Metrics, OutboxCollector

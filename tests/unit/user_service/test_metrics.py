@@ -12,7 +12,7 @@ from broker import Message
 from chassis.database import Database
 from chassis.errors import DatabaseError
 from chassis.problems import Problem
-from events import USER_REGISTERED
+from contracts.events import USER_REGISTERED
 from tests.servers.mariadb import Operator, on_each_database, on_mariadb
 from tests.unit.user_service.conftest import Mailbox
 from user_service.app import create_app

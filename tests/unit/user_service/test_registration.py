@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from broker import Message
 from chassis.database import Database
-from events import USER_REGISTERED, UserRegistered
+from contracts.events import USER_REGISTERED, UserRegistered
 from tests.servers.mariadb import on_each_database
 from tests.unit.user_service.conftest import waiting
 from user_service.outbox import Outbox

@@ -18,7 +18,7 @@ from broker.memory import MemoryBroker
 from broker.testing import eventually
 from chassis.database import Database
 from chassis.drain import Drain
-from events import USER_REGISTERED
+from contracts.events import USER_REGISTERED
 from tests.servers.mariadb import Operator, on_each_database, on_mariadb
 from tests.unit.user_service.conftest import Mailbox, waiting
 from user_service.outbox import Outbox

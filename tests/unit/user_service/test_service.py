@@ -17,7 +17,7 @@ import broker
 from broker import BrokerError, Message
 from broker.testing import eventually
 from chassis.server import Server
-from events import USER_REGISTERED, UserRegistered
+from contracts.events import USER_REGISTERED, UserRegistered
 from tests.unit.user_service.conftest import Mailbox
 from user_service.__main__ import service
 from user_service.outbox import Entry

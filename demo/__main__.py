@@ -2,7 +2,7 @@
 
 Needs nothing but Python and what `make setup` installed.
 
-    make demo                                   # or: python demo.py
+    make demo                                   # or: python -m demo
     make demo ARGS="--broker memory"            # another broker; both services in one process
     make demo ARGS="--database mysql+pymysql://root@127.0.0.1/demo"
 
@@ -35,15 +35,15 @@ from sqlalchemy.exc import SQLAlchemyError
 import broker
 import email_service.settings
 import user_service.settings
-from api_client import ClientError, NewUser, Refused, Services
 from broker import BrokerError
 from broker.address import without_secrets
 from chassis.errors import ChassisError
 from chassis.settings import read
+from contracts.events import USER_REGISTERED
+from demo.api_client import ClientError, NewUser, Refused, Services
+from demo.ledger import Balance, Ledger, LedgerError
+from demo.processes import Stage, StageError, free_ports
 from email_service.consumer import GROUP
-from events import USER_REGISTERED
-from ledger import Balance, Ledger, LedgerError
-from stage import Stage, StageError, free_ports
 
 CAST = ("学院君", "Ada Lovelace", "Zoë 🦊")
 PATIENCE_SECONDS = 30.0
@@ -215,7 +215,7 @@ def perform(broker_name: str, settings: Mapping[str, Mapping[str, str]], console
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="demo.py", description="Run the whole application on this machine.")
+    parser = argparse.ArgumentParser(prog="python -m demo", description="Run the whole application on this machine.")
     parser.add_argument(
         "--broker", default=os.environ.get("BROKER") or "http", help="a short name or a URL (default: http, or $BROKER)"
     )

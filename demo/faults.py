@@ -1,17 +1,17 @@
 """Faults for demonstration: a process that dies at a named point, a mail server that refuses. Never in production.
 
-    DEMO_FAULTS=after-commit python -m user_service       dies the first time that it passes this point
-    DEMO_FAULTS=after-send@3 python -m email_service      dies the third time
-    DEMO_FAULTS=mail-refused@5 python -m email_service    its first five emails are refused; without a number, every one
+    after-commit        the process dies the first time that it passes this point
+    after-send@3        it dies the third time
+    mail-refused@5      the first five emails are refused; without a number, every one
 
-Several are separated by commas. It dies as `kill -9` would have it: nothing is flushed, finished or told. The points:
+Several are separated by commas. It dies as after a `kill -9`: nothing is flushed or finished. The points:
 
     user service     before-commit  COMMIT  after-commit
                      before-publish  PUBLISH half of a batch  mid-batch  PUBLISH  after-publish  MARK AS SENT
     email service    after-receive  CLAIM  before-send  SEND  after-send  MARK AS SENT  before-ack  ACK
 
-Each `__main__.py` lets this wrap what it puts together. No other file knows of faults, and without DEMO_FAULTS nothing
-is wrapped.
+`service.py` starts a service with these. The service itself knows nothing of them, and without DEMO_FAULTS nothing is
+wrapped.
 """
 
 from __future__ import annotations
@@ -27,20 +27,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
-from broker import BrokerError
+from broker import Broker, BrokerError
 from chassis.errors import SettingsError
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from broker import Broker, Event, Handler, Message
+    from broker import Event, Handler, Message
     from email_service.mail import Mail
     from email_service.mailers import Mailer
     from user_service.delivery import Delivery
 
 log = logging.getLogger(__name__)
+
+Part = TypeVar("Part")
 
 MAIL_REFUSED = "mail-refused"
 #: where each service can die
@@ -67,6 +69,13 @@ class Faults:
         self._lock = Lock()
         if self._at:
             log.warning("faults for demonstration: %s", text)
+
+    def around(self, part: Part) -> Part:
+        """That part of a service with its points, whichever part it is."""
+        if isinstance(part, Broker):
+            return cast("Part", self.broker(part))
+        wrap = self.delivery if hasattr(part, "after_commit") else self.mailer
+        return cast("Part", wrap(cast("Any", part)))
 
     def delivery(self, delivery: Delivery) -> Delivery:
         """The same, with points on both sides of the commit."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import runpy
 import signal
 import socket
 import subprocess
@@ -29,6 +28,7 @@ import requests
 from broker import BrokerError
 from chassis.main import run
 from chassis.settings import ServiceSettings, read
+from demo.service import run_service, with_faults
 
 HOST = "127.0.0.1"
 START_SECONDS = 60.0  #: until both must be ready
@@ -99,11 +99,11 @@ class Stage:
 
     def _start(self, group: Sequence[str]) -> None:
         process = psutil.Popen(
-            [sys.executable, __file__, *group],
+            [sys.executable, "-m", "demo.processes", *group],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            cwd=Path(__file__).parent,
+            cwd=Path(__file__).parents[1],
             process_group=0,  # Ctrl-C is for the demo, which then ends them in order
             encoding="utf-8",
             errors="replace",
@@ -176,7 +176,7 @@ def serve(standard_input: int = 0) -> int:
         return _serve_together(services)
     for service, settings in services.items():
         os.environ.update(settings)
-        runpy.run_module(service, run_name="__main__", alter_sys=True)
+        return run_service(service)
     return 0
 
 
@@ -187,8 +187,8 @@ def _serve_together(services: Mapping[str, Settings]) -> int:
     def together(_: ServiceSettings) -> Iterator[None]:
         with ExitStack() as running:
             for service, settings in services.items():
-                main = import_module(f"{service}.__main__")
-                running.enter_context(main.service(read(main.Settings, {**os.environ, **settings})))
+                module, environ = import_module(f"{service}.__main__"), {**os.environ, **settings}
+                running.enter_context(with_faults(module, environ)(read(module.Settings, environ)))
             yield
 
     return run(TOGETHER, ServiceSettings, together, expected=[BrokerError])
