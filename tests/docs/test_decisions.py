@@ -10,7 +10,8 @@ import pytest
 DECISIONS = Path(__file__).parents[2] / "docs" / "adr"
 PAGES = sorted(DECISIONS.glob("0*.md"))
 HEAD = re.compile(
-    r"# (?P<number>[0-9]{4}): .+\n\nDate: [0-9]{4}-[0-9]{2}-[0-9]{2}  \nStatus: (accepted|superseded by (?P<by>[0-9]{4}))\n\n"
+    r"# (?P<number>[0-9]{4}): .+\n\n"
+    r"Date: [0-9]{4}-[0-9]{2}-[0-9]{2}  \nStatus: (accepted|superseded by (?P<by>[0-9]{4}))\n\n"
 )
 
 
