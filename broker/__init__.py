@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from functools import cache
+from typing import Unpack
 
-from broker.base import Broker, DeadLetter, Encodable, Group, Promises, Publisher
+from broker.base import Broker, DeadLetter, Decodable, Encodable, Group, Promises, Publisher
 from broker.engine.report import Outcome, Settled
 from broker.engine.source import Delivery, Source
 from broker.engine.subscription import Handler, Subscription
@@ -26,13 +27,15 @@ from broker.errors import (
     UnknownBroker,
 )
 from broker.message import Event, Message
-from broker.options import Options, SubscribeOptions, known
+from broker.options import OptionArguments, Options, SubscribeOptions, known
 from broker.plugins import find
+from broker.runner import run
 
 __all__ = [
     "Broker",
     "BrokerError",
     "DeadLetter",
+    "Decodable",
     "Delivery",
     "DrainTimeout",
     "Encodable",
@@ -57,20 +60,21 @@ __all__ = [
     "connect",
     "default",
     "new",
+    "run",
 ]
 
 
-def new(address: str | None = None, **options: object) -> Broker:
+def new(address: str | None = None, **options: Unpack[OptionArguments]) -> Broker:
     """A broker, not yet connected: of the given short name or URL, else of `$BROKER`, else `http`.
 
     Options that are not given come from the environment (`DATA_DIR`, `REGISTRY`, `BROKER_SECRET`).
     """
     cls, url = find(address or os.environ.get("BROKER") or "http")
     known(Options, options)
-    return cls(url, replace(Options.from_environ(os.environ), **options))  # type: ignore[arg-type]  # names checked
+    return cls(url, replace(Options.from_environ(os.environ), **options))
 
 
-def connect(address: str | None = None, **options: object) -> Broker:
+def connect(address: str | None = None, **options: Unpack[OptionArguments]) -> Broker:
     """As `new`, and connected. Use it in a `with` statement, or call `disconnect()`."""
     broker = new(address, **options)
     broker.connect()

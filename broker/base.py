@@ -52,16 +52,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, TypeVar, Unpack, overload
 
 from broker.address import without_secrets
 from broker.engine.source import Source
 from broker.engine.subscription import Handler, Subscription
-from broker.errors import BrokerError, DrainTimeout
-from broker.message import Message, check
+from broker.errors import BrokerError, DrainTimeout, Reject
+from broker.message import Event, Message, check
 from broker.names import checked
-from broker.options import Options, SubscribeOptions, known
+from broker.options import OptionArguments, Options, SubscribeArguments, SubscribeOptions, known
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +135,19 @@ class Encodable(Protocol):
         ...
 
 
+class Decodable(Protocol):
+    """A class whose objects are made from messages, such as the event classes of `contracts/events.py`."""
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        """The object in the message, or any exception whose text says why there is none."""
+        ...
+
+
+Thing = TypeVar("Thing", bound=Decodable)
+AnyHandler = TypeVar("AnyHandler", bound=Handler)
+
+
 class Publisher:
     """A topic to publish objects to: `b.publisher("user.registered").publish(event)`."""
 
@@ -164,15 +178,16 @@ class Broker(ABC):
         self._ending: threading.Event | None = None  # while somebody disconnects
         self._lifecycle = threading.RLock()
         self._subscriptions: list[Subscription] = []
+        self._decorated: list[Callable[[], object]] = []  # the subscriptions of `subscriber`, made at each connect
         self._check()
 
-    def init(self, **changes: object) -> None:
+    def init(self, **changes: Unpack[OptionArguments]) -> None:
         """Change options before connecting; `BrokerError` once connected, or for an option that does not exist."""
         with self._lifecycle:
             if self._connected:
                 raise self.error("options can only change before connect()")
             known(Options, changes)
-            self.options = replace(self.options, **changes)  # type: ignore[arg-type]  # names checked above
+            self.options = replace(self.options, **changes)
             self._check()
 
     def connect(self) -> None:
@@ -180,9 +195,21 @@ class Broker(ABC):
         with self._lifecycle:
             if self._ending:
                 raise self.error("it is being disconnected")
-            if not self._connected:
-                self._open()
-                self._connected = True
+            if self._connected:
+                return
+            self._open()
+            self._connected = True
+            try:
+                for declared in self._decorated:
+                    declared()
+            except BaseException:
+                self.disconnect(0)
+                raise
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it is between `connect` and `disconnect`; the server may be away for a moment all the same."""
+        return self._connected and self._ending is None
 
     def disconnect(self, within_seconds: float | None = None) -> None:
         """Drain every subscription and let go of everything; `DrainTimeout` when handlers were still running.
@@ -233,14 +260,33 @@ class Broker(ABC):
         if messages:
             self._publish(topic, messages, mandatory)
 
-    def subscribe(self, topic: str, handler: Handler, **options: object) -> Subscription:
+    @overload
+    def subscribe(self, topic: str, handler: Handler, **options: Unpack[SubscribeArguments]) -> Subscription: ...
+    @overload
+    def subscribe(
+        self,
+        topic: str,
+        handler: Callable[[Thing], object],
+        *,
+        reads: type[Thing],
+        **options: Unpack[SubscribeArguments],
+    ) -> Subscription: ...
+    def subscribe(
+        self,
+        topic: str,
+        handler: Callable[[Any], object],
+        *,
+        reads: type[Decodable] | None = None,
+        **options: Unpack[SubscribeArguments],
+    ) -> Subscription:
         """Call `handler(event)` for each message, from threads of the subscription; see `SubscribeOptions`.
 
-        Once this returns, the subscription is in force: what is published from now on is delivered.
+        Once this returns, the subscription is in force: what is published from now on is delivered. With `reads`, the
+        handler gets the object that `reads.from_message(message)` makes; a message that it cannot read is rejected.
         """
         checked(topic, "topic")
         known(SubscribeOptions, options)
-        chosen = SubscribeOptions(**options)  # type: ignore[arg-type]  # names checked above
+        chosen = SubscribeOptions(**options)
         if not self.promises.jitter:
             chosen = replace(chosen, jitter=0.0)
         if chosen.group is not None:
@@ -251,7 +297,7 @@ class Broker(ABC):
                 raise self.error("it is being disconnected")
             subscription = Subscription(
                 topic,
-                handler,
+                partial(_read, reads, handler) if reads else handler,
                 chosen,
                 self._source(topic, chosen),
                 self.options.drain_seconds,
@@ -261,11 +307,24 @@ class Broker(ABC):
             self._subscriptions = [other for other in self._subscriptions if not other.closed] + [subscription]
         return subscription
 
-    def subscriber(self, topic: str, **options: object) -> Callable[[Handler], Handler]:
-        """Decorator: `@b.subscriber("user.registered", group="email-service")` subscribes the function."""
+    @overload
+    def subscriber(self, topic: str, **options: Unpack[SubscribeArguments]) -> Callable[[AnyHandler], AnyHandler]: ...
+    @overload
+    def subscriber(
+        self, topic: str, *, reads: type[Thing], **options: Unpack[SubscribeArguments]
+    ) -> Callable[[Callable[[Thing], Any]], Callable[[Thing], Any]]: ...
+    def subscriber(self, topic: str, **options: Any) -> Callable[[Any], Any]:
+        """Decorator: `@b.subscriber("user.registered", group="email-service")` subscribes the function.
 
-        def decorate(handler: Handler) -> Handler:
-            self.subscribe(topic, handler, **options)
+        Before `connect` it is noted, and subscribed by each `connect` from then on; so a module is written top down.
+        """
+
+        def decorate(handler: Any) -> Any:
+            with self._lifecycle:
+                subscribe = partial(self.subscribe, topic, handler, **options)
+                self._decorated.append(subscribe)
+                if self._connected:
+                    subscribe()
             return handler
 
         return decorate
@@ -353,3 +412,11 @@ class Broker(ABC):
     @abstractmethod
     def _groups(self) -> list[Group]:
         """All groups."""
+
+
+def _read(reads: type[Decodable], handler: Callable[[Any], object], event: Event) -> object:
+    try:
+        thing = reads.from_message(event.message)
+    except Exception as error:
+        raise Reject(str(error) or type(error).__name__) from error
+    return handler(thing)

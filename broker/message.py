@@ -102,6 +102,8 @@ def as_header(header: Any) -> dict[str, str]:
 
 def check(message: Message) -> None:
     """Refuse a message that some broker could not carry, before anything is sent."""
+    if not isinstance(message, Message):
+        raise BrokerError(f'{message!r:.80} is no message; write Message(b"…"), or use a publisher for other objects')
     if not isinstance(message.body, bytes):
         raise BrokerError(f"message {message.id} has a body of type {type(message.body).__name__}; bytes are carried")
     if len(message.body) > MAX_BODY_BYTES:
@@ -113,6 +115,7 @@ def check(message: Message) -> None:
     except UnicodeEncodeError as error:
         raise BrokerError(f"a header of message {message.id!r} is not valid Unicode: {error.reason}") from error
     except TypeError as error:
-        raise BrokerError(f"a header of message {message.id!r} is not text: {error}") from error
+        wrong = {name: value for name, value in message.header.items() if {type(name), type(value)} != {str}}
+        raise BrokerError(f"a header of message {message.id!r} is not text: {wrong!r:.80}") from error
     if size > MAX_HEADER_BYTES:
         raise MessageTooLarge(f"message {message.id} has {size:,} bytes of headers; at most {MAX_HEADER_BYTES:,}")

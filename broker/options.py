@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import TypedDict
 
 from broker.engine.report import Settled
 from broker.errors import BrokerError
@@ -58,6 +59,34 @@ class SubscribeOptions:
             raise BrokerError(
                 f"retry_delays={self.retry_delays} must name at least one delay in seconds, none negative"
             )
+
+
+class OptionArguments(TypedDict, total=False):
+    """The keyword arguments of `new`, `connect` and `init`; `Options` says what each means, and its default."""
+
+    publish_timeout_seconds: float
+    drain_seconds: float
+    retention_seconds: float
+    on_error: Callable[[Event], None] | None
+    on_settled: Callable[[Settled], None] | None
+    tls: ssl.SSLContext | None
+    data_dir: Path
+    registry: str
+    observer: bool
+    secret: str | None
+
+
+class SubscribeArguments(TypedDict, total=False):
+    """The keyword arguments of `subscribe`; `SubscribeOptions` says what each means, and its default."""
+
+    group: str | None
+    concurrency: int
+    auto_ack: bool
+    max_attempts: int
+    lease_seconds: float
+    retry_delays: tuple[float, ...]
+    jitter: float
+    prefetch: int
 
 
 def known(cls: type, given: Mapping[str, object]) -> None:

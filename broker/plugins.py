@@ -12,6 +12,7 @@ from types import MappingProxyType
 from broker.address import known_scheme
 from broker.base import Broker
 from broker.errors import UnknownBroker
+from broker.extras import install_line
 
 GROUP = "broker.plugins"
 
@@ -41,11 +42,20 @@ def find(address: str) -> tuple[type[Broker], str | None]:
     except ValueError as error:
         raise UnknownBroker(str(error)) from None
     url = address if colon else f"{scheme}://" if tls else None  # a class's own default is without TLS
+    return _load(name), url
+
+
+def _load(name: str) -> type[Broker]:
+    classes = [*filter(None, [BUILT_IN.get(name)]), *(plugin.value for plugin in entry_points(group=GROUP, name=name))]
+    if not classes:
+        raise UnknownBroker(f"unknown broker {name!r}; known: {', '.join(known_names())}")
+    if len(classes) > 1:
+        raise UnknownBroker(f"several brokers are called {name!r}: {', '.join(classes)}; uninstall all but one")
     if name in BUILT_IN:
-        return _load_built_in(name), url
-    for entry_point in entry_points(group=GROUP, name=name):
-        return entry_point.load(), url
-    raise UnknownBroker(f"unknown broker {scheme!r}; known: {', '.join(known_names())}")
+        return _load_built_in(name)
+    [plugin] = entry_points(group=GROUP, name=name)
+    loaded: type[Broker] = plugin.load()
+    return loaded
 
 
 def _load_built_in(scheme: str) -> type[Broker]:
@@ -53,7 +63,5 @@ def _load_built_in(scheme: str) -> type[Broker]:
     try:
         loaded: type[Broker] = getattr(import_module(module), name)
     except ModuleNotFoundError as error:
-        raise UnknownBroker(
-            f"the {scheme} broker needs the package {error.name!r}: pip install '.[{scheme}]'"
-        ) from error
+        raise UnknownBroker(f"the {scheme} broker needs the package {error.name!r}: {install_line(scheme)}") from error
     return loaded

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from broker import Broker, BrokerError, DrainTimeout, Handler
+from broker.options import SubscribeArguments
 from chassis.drain import Drain
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,13 @@ class Subscriber:
     """
 
     def __init__(
-        self, broker: Broker, topic: str, handler: Handler, *, drain: Drain | None = None, **options: object
+        self,
+        broker: Broker,
+        topic: str,
+        handler: Handler,
+        *,
+        drain: Drain | None = None,
+        **options: Unpack[SubscribeArguments],
     ) -> None:
         self._broker = broker
         self._topic = topic

@@ -27,6 +27,7 @@ from broker.cli.console import NotThere, named, reach, shown, shown_body, those
 from broker.cli.dead import dead_discard, dead_list, dead_replay, dead_show
 from broker.cli.table import promises_table, with_table
 from broker.errors import BrokerError
+from broker.extras import install_line
 from broker.message import Event, Message
 from broker.plugins import BUILT_IN, find
 
@@ -126,7 +127,7 @@ def certificates(options: argparse.Namespace) -> int:
     try:
         from broker.http.certificates import make_certificates  # noqa: PLC0415  # an extra that nothing else needs
     except ModuleNotFoundError as error:
-        raise BrokerError(f"it needs the package {error.name!r}: pip install '.[certificates]'") from error
+        raise BrokerError(f"it needs the package {error.name!r}: {install_line('certificates')}") from error
     for folder in make_certificates(options.folder, options.names, options.days):
         print(folder)
     return 0

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import broker
 from broker.base import Broker, Promises
@@ -126,13 +126,14 @@ class Harness(ABC):
         finally:
             self.start()
 
-    def new(self, **options: object) -> Broker:
+    def new(self, **options: Any) -> Broker:
         """A broker that is not yet connected."""
-        made = broker.new(self.address, **{"drain_seconds": DRAIN_SECONDS, **self.options(), **options})
+        chosen: Any = {"drain_seconds": DRAIN_SECONDS, **self.options(), **options}
+        made = broker.new(self.address, **chosen)
         self._brokers.append(made)
         return made
 
-    def connect(self, **options: object) -> Broker:
+    def connect(self, **options: Any) -> Broker:
         """A connected broker."""
         made = self.new(**options)
         surely(made.connect)

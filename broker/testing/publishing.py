@@ -186,7 +186,7 @@ class Publishing(Case):
             b.publish(topic, *texts("x"))
         b.init(publish_timeout_seconds=3)
         with pytest.raises(BrokerError, match="no option 'colour'"):
-            b.init(colour="red")
+            b.init(colour="red")  # type: ignore[call-arg]  # that is the mistake
         b.connect()
         b.connect()
         assert b.options.publish_timeout_seconds == 3

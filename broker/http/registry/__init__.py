@@ -15,6 +15,7 @@ from typing import Any
 
 from broker.address import without_secrets
 from broker.errors import BrokerError
+from broker.extras import install_line
 from broker.http.registry.base import Member, Registry
 from broker.http.registry.file import FileRegistry
 from broker.http.registry.seal import Seal
@@ -54,4 +55,4 @@ def _module(kind: str) -> Any:
     try:
         return import_module(f"{__name__}.{kind}")
     except ModuleNotFoundError as error:
-        raise BrokerError(f"REGISTRY={kind} needs the package {error.name!r}: pip install '.[{kind}]'") from error
+        raise BrokerError(f"REGISTRY={kind} needs the package {error.name!r}: {install_line(kind)}") from error

@@ -45,6 +45,20 @@ def test_only_the_chosen_broker_s_library_is_imported() -> None:
     assert result.stdout == "[]\n"
 
 
+def test_two_brokers_of_one_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever came first would depend on where things are installed."""
+    for n in (1, 2):
+        info = tmp_path / f"pigeon{n}-1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: pigeon{n}\nVersion: 1\n")
+        (info / "entry_points.txt").write_text(f"[broker.plugins]\npigeon = pigeon{n}:Pigeon\nmemory = mine{n}:Mine\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(broker.UnknownBroker, match=r"several brokers are called 'pigeon': pigeon\d:Pigeon, pi"):
+        broker.new("pigeon")
+    with pytest.raises(broker.UnknownBroker, match=r"'memory': broker.memory:MemoryBroker, mine"):
+        broker.new("memory")
+
+
 def test_other_people_s_brokers_are_found_by_their_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package that is merely installed adds its scheme."""
     (tmp_path / "pigeon.py").write_text(
