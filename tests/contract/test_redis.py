@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -21,10 +20,9 @@ from broker.engine.source import Delivery
 from broker.errors import BrokerError, PublishError
 from broker.message import MAX_BODY_BYTES, Event, Message
 from broker.names import encode
-from broker.options import Options
 from broker.redis import RedisBroker
-from broker.redis.layout import Keys
-from broker.redis.member import Entry, RedisSource
+from broker.redis.source import Receipt, RedisSource
+from broker.redis.wire import Keys
 from broker.testing import BrokerContract, Harness, Recorder, eventually, surely
 from broker.testing.case import Case, numbered, texts
 from tests.contract.in_time import all_raise_in_time, raises_in_time
@@ -241,17 +239,17 @@ class TestRedisItself(OnRedis):
         b.subscribe(topic, Recorder(), group="g")
         b.publish(topic, *numbered(1000))
         eventually(lambda: b.backlog(topic, "g") == 0, "one group has acked all")
-        b._trim(topic)
-        assert b._server.call("XLEN", stream) == 1000
+        b._publisher.trim(topic)
+        assert b._connection.call("XLEN", stream) == 1000
         subscription = b.subscribe(topic, seen, group="away")
         seen.wait(1000)
         subscription.unsubscribe()
         harness.lose_group(topic, "away")
-        b._trim(topic)
-        assert b._server.call("XLEN", stream) == 1000, "a group that was deleted starts again at the oldest"
+        b._publisher.trim(topic)
+        assert b._connection.call("XLEN", stream) == 1000, "a group that was deleted starts again at the oldest"
         b.group(topic, "away").forget()
-        b._trim(topic)
-        assert b._server.call("XLEN", stream) <= 100, "all but the last, not quite full, node"
+        b._publisher.trim(topic)
+        assert b._connection.call("XLEN", stream) <= 100, "all but the last, not quite full, node"
 
     def test_a_message_of_another_program_is_delivered(self, harness: RedisHarness, b: Broker, topic: str) -> None:
         """A plain `XADD` will do; its id is its `ce-id`, the same on every attempt."""
@@ -299,16 +297,17 @@ class TestRedisBadInput(OnRedis):
         [
             ("redis://nobody.invalid:6379/0", "nobody.invalid"),
             (f"redis://{'x' * 70}/0", "redis broker at"),
-            ("redis://:secret@host:sixthousand/0", "not an address"),
-            ("redis://:se/cret@host/0", "not an address"),
-            ("redis://:secret@host/first", "not an address"),
+            ("redis://:secret@host:sixthousand/0", "a host or a port"),
+            ("redis://:se/cret@host/0", "/ as %2F"),
+            ("redis://:secret@host/first", "number of a database"),
+            ("redis://host/0?db=5", "no option 'db'; there are: ca, cert, key"),
         ],
     )
     def test_an_address_that_is_none(self, address: str, cause: str) -> None:
         """An unknown host, a port or database that is no number, a password that should have been quoted."""
         with pytest.raises(BrokerError, match=cause) as caught:
             broker.connect(address)
-        assert str(caught.value).startswith("redis broker at redis://")
+        assert str(caught.value).startswith("redis broker at redis:")
         assert "cret" not in str(caught.value)
 
     def test_nobody_listens(self) -> None:
@@ -375,20 +374,26 @@ class TestRedisBadInput(OnRedis):
         with pytest.raises(BrokerError, match=cause):
             RedisBroker()._must_suit({b"version": version.encode(), b"mode": mode.encode()})
 
-    def test_tls_is_verified_and_carries_the_largest_message(self, tmp_path: Path, topic: str) -> None:
-        """With a context of ours; without one, a certificate that nobody vouches for is refused."""
+    def test_tls_and_a_login_by_the_address_alone(self, tmp_path: Path, topic: str) -> None:
+        """Both sides show a certificate, a user logs in, and the largest message comes through."""
         seen = Recorder()
         with RedisOverTls(tmp_path) as private:
-            with broker.connect(private.url, tls=ssl.create_default_context(cafile=private.certificate)) as b:
+            private.call("ACL", "SETUSER", "app", "on", ">s@/:cret", "~*", "&*", "+@all")
+            address = private.url.replace("//", "//app:s%40%2F%3Acret@")
+            with broker.connect(
+                f"{address}?ca={private.certificate}&cert={private.certificate}&key={private.key}"
+            ) as b:
                 b.subscribe(topic, seen, group="g")
                 b.publish(topic, Message(b"x" * MAX_BODY_BYTES))
                 assert len(seen.wait(1)[0].message.body) == MAX_BODY_BYTES
             with pytest.raises(BrokerError, match="certificate verify failed"):
-                broker.connect(private.url)
+                broker.connect(address)
+            with pytest.raises(BrokerError, match="redis broker at rediss://…@localhost"):
+                broker.connect(f"{address}?ca={private.certificate}", publish_timeout_seconds=2)
 
     def test_plain_text_where_tls_is_expected(self, harness: RedisHarness) -> None:
         """The handshake fails, and nothing hangs."""
-        b = RedisBroker(harness.private.url, Options(tls=ssl.create_default_context(), publish_timeout_seconds=2))
+        b = broker.new(harness.private.url.replace("redis:", "redis+tls:"), publish_timeout_seconds=2)
         raises_in_time(b.connect, 2, "redis broker at")
 
 
@@ -401,12 +406,12 @@ def fail_once(event: Event) -> None:
 def source(b: Broker, topic: str, lease_seconds: float) -> RedisSource:
     """A member of the group `g`, without the engine."""
     assert isinstance(b, RedisBroker)
-    return RedisSource(b._server, Keys(topic, "g"), lease_seconds)
+    return RedisSource(b._connection, Keys(topic, "g"), lease_seconds)
 
 
-def fetched(member: RedisSource) -> list[Delivery[Entry]]:
+def fetched(member: RedisSource) -> list[Delivery[Receipt]]:
     """What it gets, once there is something."""
-    found: list[Delivery[Entry]] = []
+    found: list[Delivery[Receipt]] = []
     eventually(lambda: found.extend(member.fetch(1, 0.1)) or found, "something is fetched")  # type: ignore[func-returns-value]  # None
     return found
 

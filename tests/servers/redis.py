@@ -59,19 +59,20 @@ class RedisServer(ServerProcess, Operator):
 
 
 class RedisOverTls(RedisServer):
-    """The same over TLS, with a certificate of its own for `localhost`."""
+    """The same over TLS, with a certificate of its own for `localhost`, which clients have to show as well."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.certificate, key = folder / "certificate.pem", folder / "key.pem"
+        self.certificate, self.key = folder / "certificate.pem", folder / "key.pem"
         self.url = f"rediss://localhost:{self.port}/0"
-        self._settings = ("--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no")
-        for name, path in (("cert", self.certificate), ("key", key), ("ca-cert", self.certificate)):
+        self._settings = ("--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "yes")
+        for name, path in (("cert", self.certificate), ("key", self.key), ("ca-cert", self.certificate)):
             self._settings += (f"--tls-{name}-file", str(path))
-        make_certificate(self.certificate, key)
+        make_certificate(self.certificate, self.key)
 
     def call(self, *command: str | bytes | int) -> Any:
-        with closing(redis.Redis.from_url(self.url, ssl_ca_certs=str(self.certificate))) as client:
+        files = {"ssl_ca_certs": self.certificate, "ssl_certfile": self.certificate, "ssl_keyfile": self.key}
+        with closing(redis.Redis.from_url(self.url, **{name: str(path) for name, path in files.items()})) as client:
             return client.execute_command(*command)  # type: ignore[no-untyped-call]  # the library's
 
 

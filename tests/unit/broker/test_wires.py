@@ -21,7 +21,7 @@ from broker.kafka import wire as kafka
 from broker.message import ID, Message
 from broker.nats import wire as nats
 from broker.rabbitmq import wire as rabbitmq
-from broker.redis import layout as redis
+from broker.redis import wire as redis
 
 texts = st.text(max_size=30)
 messages = st.builds(Message, st.binary(max_size=300), st.dictionaries(texts | st.just(ID), texts, max_size=5))
