@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error, MaxPayloadError
 from nats.js.errors import NoStreamResponseError
 
-from broker.nats.wire import Letter
+from broker.nats.wire import Encoded
 
 
 class Confirms:
@@ -28,7 +28,7 @@ class Confirms:
         self._waiting: dict[str, asyncio.Future[None]] = {}
 
     async def open(self) -> None:
-        """Listen to the answers."""
+        """Have the server's answers delivered."""
         await self.client.subscribe(f"{self._inbox}.*", cb=self._answered)
 
     def fail(self, error: Exception) -> None:
@@ -37,14 +37,14 @@ class Confirms:
             if not answer.done():
                 answer.set_exception(error)
 
-    async def publish(self, subject: str, left: dict[int, Letter]) -> None:
+    async def publish(self, subject: str, left: dict[int, Encoded]) -> None:
         """In order; each is taken out of `left` when it is confirmed. Raises what went wrong with the first."""
         numbers: dict[int, str] = {}
         try:
-            for n, letter in left.items():
+            for n, message in left.items():
                 numbers[n] = number = str(next(self._numbers))
                 self._waiting[number] = asyncio.get_running_loop().create_future()
-                await self._send(subject, letter, number)
+                await self._send(subject, message, number)
             for number in numbers.values():  # most are there when the first is: `gather` would ask to be told of each
                 with suppress(Exception):
                     await self._waiting[number]
@@ -56,18 +56,18 @@ class Confirms:
         for answer in answers.values():
             answer.result()
 
-    async def _send(self, subject: str, letter: Letter, number: str) -> None:
-        body, headers = letter
+    async def _send(self, subject: str, message: Encoded, number: str) -> None:
+        body, headers = message
         size = len(body) + sum(map(len, headers)) + sum(map(len, headers.values())) + 4 * len(headers) + 12
         if size > self.client.max_payload:
             raise MaxPayloadError  # at one that is too large by its headers, the server cuts the connection
         await self.client.publish(subject, body, reply=f"{self._inbox}.{number}", headers=headers)
 
-    async def _answered(self, message: Msg) -> None:
-        answer = self._waiting.get(message.subject.rpartition(".")[2])
+    async def _answered(self, answered: Msg) -> None:
+        answer = self._waiting.get(answered.subject.rpartition(".")[2])
         if answer is None or answer.done():
             return
-        if error := _refusal(message):
+        if error := _refusal(answered):
             answer.set_exception(error)
         else:
             answer.set_result(None)

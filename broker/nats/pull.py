@@ -23,7 +23,7 @@ from nats.js.api import ConsumerInfo
 from nats.js.errors import NotFoundError
 
 from broker.errors import BrokerError
-from broker.nats.connection import CLOSE_SECONDS, Connection
+from broker.nats.connection import CLOSE_SECONDS, NatsConnection
 
 ASK_SECONDS = 5.0  #: how long a request waits at the server; half of that, and it is replaced
 NOTHING_CAME = ("404", "408")  #: what ends a request and is no error
@@ -37,7 +37,7 @@ class Request:
     replace_at = 0.0  #: in the loop's time
 
 
-class Pull:
+class PullConsumer:
     """What comes waits in `arrived`, and is with this member.
 
     `join` makes sure that there is a consumer. It is awaited again on each new connection and, told so, when somebody
@@ -46,7 +46,7 @@ class Pull:
     """
 
     def __init__(
-        self, connection: Connection, join: Callable[[bool], Awaitable[ConsumerInfo]], lease_seconds: float = 60.0
+        self, connection: NatsConnection, join: Callable[[bool], Awaitable[ConsumerInfo]], lease_seconds: float = 60.0
     ) -> None:
         self.arrived: deque[Msg] = deque()
         self._connection = connection
@@ -67,12 +67,11 @@ class Pull:
     def fetch(self, limit: int, seconds: float) -> list[Msg]:
         """As `Source.fetch`."""
         if not self.arrived:
-            self._waiting = self._connection.submit(
-                self._wait(limit, seconds), seconds + self._connection.timeout_seconds
-            )
+            within = seconds + self._connection.timeout_seconds
+            self._waiting = self._connection.submit(self._wait(limit, seconds), within)
             if self._interrupted:
                 self._waiting.cancel()
-            self._connection.result(self._waiting)
+            self._connection.result(self._waiting, within)
         return [self.arrived.popleft() for _ in range(min(limit, len(self.arrived)))]
 
     def interrupt(self) -> None:
@@ -92,10 +91,10 @@ class Pull:
 
     async def join(self) -> None:
         """Be ready to ask."""
-        await self._connection.client()
+        await self._connection.client.connected()
         if self._ended:
-            await self._connection.removed()
-        generation = self._connection.generation
+            await self._connection.streams.wait_after_deletion()
+        generation = self._connection.client.generation
         self._consumer = await self._make_sure(bool(self._ended))
         if self._request:
             self._retire(self._request)
@@ -103,8 +102,8 @@ class Pull:
 
     async def _wait(self, limit: int, seconds: float) -> None:
         """Until something has arrived, or time is up."""
-        client = await self._connection.client(seconds)
-        if self._ended or self._generation != self._connection.generation:
+        client = await self._connection.client.connected(seconds)
+        if self._ended or self._generation != self._connection.client.generation:
             await self.join()
         self._changed.clear()
         request = self._request
@@ -131,7 +130,7 @@ class Pull:
 
     async def _look(self) -> None:
         """Is the consumer there? A request to one that is not is answered by nobody."""
-        jetstream = await self._connection.jetstream()
+        jetstream = await self._connection.client.jetstream()
         try:
             await jetstream.consumer_info(self._consumer.stream_name, self._consumer.name)
         except NotFoundError as error:
@@ -161,12 +160,12 @@ class Pull:
         self._changed.set()
 
     async def _leave(self) -> None:
-        await self._connection.client(0)
+        await self._connection.client.connected(0)
         if self._request:
             self._retire(self._request)
         if self._retiring:
             await asyncio.wait(self._retiring)
-        jetstream = await self._connection.jetstream()
+        jetstream = await self._connection.client.jetstream()
         await jetstream.consumer_info(self._consumer.stream_name, self._consumer.name)  # it looks through its requests
 
 

@@ -14,8 +14,9 @@ from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy, 
 from broker.engine.source import BroadcastSource, Delivery, Source
 from broker.errors import BrokerError
 from broker.nats import wire
-from broker.nats.connection import CLOSE_SECONDS, Connection
-from broker.nats.pull import Pull
+from broker.nats.connection import CLOSE_SECONDS, NatsConnection
+from broker.nats.publisher import send
+from broker.nats.pull import PullConsumer
 from broker.options import SubscribeOptions
 
 ACK, NAK, PROGRESS = b"+ACK", b"-NAK", b"+WPI"  #: what a consumer may answer to a message
@@ -27,14 +28,14 @@ class NatsSource(Source[Msg]):
     """A member of a group, which is a durable consumer. What is with this member is in `_mine`, by its key."""
 
     def __init__(
-        self, connection: Connection, stream: StreamConfig, topic: str, queue: str, options: SubscribeOptions
+        self, connection: NatsConnection, stream: StreamConfig, topic: str, group: str, options: SubscribeOptions
     ) -> None:
         self._connection = connection
         self._stream = stream
-        self._of = topic, queue
+        self._of = topic, group
         self._max_attempts = options.max_attempts
         self._config = ConsumerConfig(
-            durable_name=wire.token(queue),
+            durable_name=wire.token(group),
             deliver_policy=DeliverPolicy.ALL,
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=options.lease_seconds,
@@ -44,16 +45,16 @@ class NatsSource(Source[Msg]):
         self._mine: dict[str, Msg] = {}
         self._created: datetime | None = None  # when the stream was, if it was made again
         self._acked: dict[str, str] = {}  # the latest, in order: to which subject they were acked
-        self._pull = Pull(connection, self._join, options.lease_seconds)
+        self._pull = PullConsumer(connection, self._join, options.lease_seconds)
         connection.call(self._pull.join())
 
     async def _join(self, deleted: bool) -> ConsumerInfo:
         if deleted:
-            self._created = (await self._connection.info(self._stream)).created
+            self._created = (await self._connection.streams.info(self._stream)).created
             self._acked.clear()  # made again, it starts at the oldest message, acked or not
-        consumer = await self._connection.consumer(self._stream, self._config)
+        consumer = await self._connection.streams.consumer(self._stream, self._config)
         if consumer.num_ack_pending:
-            await self._connection.tell(list(self._acked.values()), ACK)  # it may have been killed, and forgotten
+            await self._settle(list(self._acked.values()), ACK)  # it may have been killed, and forgotten
         return consumer
 
     def fetch(self, limit: int, timeout_seconds: float) -> Sequence[Delivery[Msg]]:
@@ -72,10 +73,10 @@ class NatsSource(Source[Msg]):
 
     def close(self) -> None:
         self._pull.left()
-        self._connection.call(self._tell(self._held(), NAK), CLOSE_SECONDS)
+        self._connection.call(self._answer(self._held(), NAK), CLOSE_SECONDS)
 
     def ack(self, deliveries: Sequence[Delivery[Msg]]) -> None:
-        self._connection.call(self._tell([delivery.receipt for delivery in deliveries], ACK))
+        self._connection.call(self._answer([delivery.receipt for delivery in deliveries], ACK))
         for delivery in deliveries:
             key = wire.key(delivery.receipt)
             self._acked[key] = delivery.receipt.reply
@@ -90,7 +91,7 @@ class NatsSource(Source[Msg]):
     def bury(self, delivery: Delivery[Msg], reason: str) -> None:
         letter = wire.encoded_dead(delivery, reason)
         self._connection.call(
-            self._connection.send(wire.dead_stream(), wire.subject("dead", *self._of), {0: letter}),
+            send(self._connection, wire.dead_stream(), wire.subject("dead", *self._of), {0: letter}),
         )
         self.ack([delivery])
 
@@ -100,11 +101,11 @@ class NatsSource(Source[Msg]):
     def begin_last(self, delivery: Delivery[Msg]) -> None:
         mark = self._mark(wire.key(delivery.receipt))
         self._connection.call(
-            self._connection.send(wire.last_stream(self._stream.max_age), mark, {0: (b"", {})}),
+            send(self._connection, wire.last_stream(self._stream.max_age), mark, {0: (b"", {})}),
         )
 
     def extend(self, deliveries: Sequence[Delivery[Msg]]) -> None:  # noqa: ARG002  # and what was not fetched yet
-        self._connection.call(self._tell(self._held(), PROGRESS))
+        self._connection.call(self._answer(self._held(), PROGRESS))
 
     def _held(self) -> list[Msg]:
         return [*self._mine.values(), *self._pull.arrived]
@@ -113,15 +114,24 @@ class NatsSource(Source[Msg]):
         for delivery in deliveries:
             self._mine.pop(wire.key(delivery.receipt), None)  # first, for it may come again at once
         self._pull.left()
-        self._connection.call(self._tell([delivery.receipt for delivery in deliveries], how))
+        self._connection.call(self._answer([delivery.receipt for delivery in deliveries], how))
 
-    async def _tell(self, messages: Sequence[Msg], answer: bytes) -> None:
+    async def _answer(self, messages: Sequence[Msg], answer: bytes) -> None:
         try:
-            await self._connection.tell(self._replies(messages), answer)
+            await self._settle(self._replies(messages), answer)
         except NoRespondersError:  # somebody has deleted the group, or just now the stream
-            await self._connection.removed()
+            await self._connection.streams.wait_after_deletion()
             await self._join(deleted=True)
-            await self._connection.tell(self._replies(messages), answer)
+            await self._settle(self._replies(messages), answer)
+
+    async def _settle(self, replies: Sequence[str], answer: bytes) -> None:
+        """Answer messages by their reply subjects; return when the server has noted all of it."""
+        if not replies:
+            return
+        client = await self._connection.client.connected()
+        for reply in replies[:-1]:
+            await client.publish(reply, answer)
+        await client.request(replies[-1], answer, timeout=self._connection.timeout_seconds)  # it takes them in order
 
     def _replies(self, messages: Sequence[Msg]) -> list[str]:
         """Not to those of a stream that is gone: the server knows a message by its place, where another may be now."""
@@ -132,7 +142,7 @@ class NatsSource(Source[Msg]):
         """A server that was killed has forgotten what this member has, and what it has just acked."""
         forgotten = [message for key, message in arrived.items() if key in self._acked]
         if forgotten:
-            self._connection.call(self._tell(forgotten, ACK))
+            self._connection.call(self._answer(forgotten, ACK))
         return {key: m for key, m in arrived.items() if key not in self._acked and key not in self._mine}
 
     def _begun(self, keys: Sequence[str]) -> set[str]:
@@ -141,7 +151,7 @@ class NatsSource(Source[Msg]):
 
     async def _marked(self, keys: Sequence[str]) -> set[str]:
         marks = wire.last_stream(self._stream.max_age)
-        return {key for key in keys if await self._connection.read(marks, subject=self._mark(key))}
+        return {key for key in keys if await self._connection.streams.read(marks, subject=self._mark(key))}
 
     def _mark(self, key: str) -> str:
         return wire.subject("last", *self._of, key)
@@ -150,17 +160,17 @@ class NatsSource(Source[Msg]):
 class NatsBroadcast(BroadcastSource):
     """An ephemeral consumer; on a new connection another one, which starts after the last message seen."""
 
-    def __init__(self, connection: Connection, stream: StreamConfig) -> None:
+    def __init__(self, connection: NatsConnection, stream: StreamConfig) -> None:
         self._connection = connection
         self._stream = stream
         self._created: datetime | None = None  # when the stream was
         self._next = 0  # the place in it of the message to come
         self._consumer: ConsumerInfo | None = None
-        self._pull = Pull(connection, self._join)
+        self._pull = PullConsumer(connection, self._join)
         connection.call(self._pull.join())
 
     async def _join(self, deleted: bool) -> ConsumerInfo:  # noqa: ARG002  # it goes on where it was
-        stream = await self._connection.info(self._stream)
+        stream = await self._connection.streams.info(self._stream)
         if stream.created != self._created:  # either this begins, or the stream was made again and all in it is new
             self._next = 1 if self._created else stream.state.last_seq + 1
             self._created = stream.created
@@ -173,13 +183,13 @@ class NatsBroadcast(BroadcastSource):
             inactive_threshold=LISTENER_SECONDS,
             mem_storage=True,
         )
-        self._consumer = await self._connection.consumer(self._stream, config)
+        self._consumer = await self._connection.streams.consumer(self._stream, config)
         return self._consumer
 
     async def _end(self) -> None:
         if self._consumer:
             with suppress(Error):  # it may be gone, and the server forgets it in any case
-                jetstream = await self._connection.jetstream()
+                jetstream = await self._connection.client.jetstream()
                 await jetstream.delete_consumer(self._consumer.stream_name, self._consumer.name)
 
     def fetch(self, limit: int, timeout_seconds: float) -> Sequence[Delivery[None]]:

@@ -30,7 +30,7 @@ RESERVED = "Nats-"  #: begins what is the server's or ours; no header of a messa
 NAME_SAFE, VALUE_SAFE = "!#$&'*+^`|", "!\"#$&'()*+,/:;<=>?@[\\]^`{|}"  #: and letters, digits, `_.-~`
 PLAIN_NAME, PLAIN_VALUE = (re.compile(f"[A-Za-z0-9_.~{re.escape(safe)}-]*") for safe in (NAME_SAFE, VALUE_SAFE))
 
-Letter = tuple[bytes, dict[str, str]]  # body and headers, as they travel
+Encoded = tuple[bytes, dict[str, str]]  #: a message as it travels: body and headers
 
 
 @lru_cache
@@ -46,7 +46,7 @@ def topic_of(stream: str) -> str | None:
 
 def dead_stream() -> StreamConfig:
     """The stream of all dead letters: kept for ever."""
-    return _stream(DEAD, "broker.cli.dead.>", None)
+    return _stream(DEAD, "broker.dead.>", None)
 
 
 def last_stream(keep_seconds: float | None) -> StreamConfig:
@@ -82,7 +82,7 @@ def key(message: Msg) -> str:
     return f"{metadata.sequence.stream}-{int(metadata.timestamp.timestamp() * 1e6)}"
 
 
-def encoded(message: Message) -> Letter:
+def encoded(message: Message) -> Encoded:
     """As it is published: the server stores one id once, within `DUPLICATES_SECONDS`."""
     message_id = hashlib.sha256(message.id.encode()).hexdigest()
     headers = {_name(name): _value(value) for name, value in message.header.items()}
@@ -90,7 +90,7 @@ def encoded(message: Message) -> Letter:
 
 
 def received(message: Msg) -> Message:
-    """The opposite. What another program has published without an id gets one from its place in the stream."""
+    """The message as it was published; what another program published without an id gets one from its place."""
     return Message(message.data, {ID: f"{message.metadata.stream}/{key(message)}", **_header(message.headers)})
 
 
@@ -115,7 +115,7 @@ def _text(raw: str) -> str:
     return raw.encode(errors="surrogateescape").decode(errors="replace")
 
 
-def encoded_dead(delivery: Delivery[Msg], reason: str) -> Letter:
+def encoded_dead(delivery: Delivery[Msg], reason: str) -> Encoded:
     """As a dead letter; its id tells when it is stored a second time because a confirm was lost."""
     body, headers = encoded(delivery.message)
     metadata = delivery.receipt.metadata
@@ -129,7 +129,7 @@ def encoded_dead(delivery: Delivery[Msg], reason: str) -> Letter:
 
 
 def decoded_dead(letter: RawStreamMsg) -> DeadLetter:
-    """The opposite."""
+    """The dead letter that `encoded_dead` has made a message of."""
     headers = letter.headers or {}
     message = Message(letter.data or b"", _header(headers))
     published_at = datetime.fromisoformat(headers[PUBLISHED])

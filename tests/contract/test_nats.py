@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from broker.base import Broker
 from broker.errors import BrokerError, PublishError, Reject
 from broker.message import MAX_BODY_BYTES, MAX_HEADER_BYTES, Event, Message
 from broker.nats import NatsBroker, wire
-from broker.nats.pull import ASK_SECONDS, Pull, Request
+from broker.nats.pull import ASK_SECONDS, PullConsumer, Request
 from broker.testing import BrokerContract, Harness, Recorder, eventually, surely
 from broker.testing.case import QUICK, Case, numbered, only_this_arrives, texts
 from tests.contract.in_time import all_raise_in_time, raises_in_time
@@ -280,13 +279,13 @@ class TestNatsItself(OnNats):
         self, b: Broker, harness: NatsHarness, topic: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """As when its request came too late for that: the server answers none to a consumer that is not there."""
-        came, seen = Pull._came, Recorder()
+        came, seen = PullConsumer._came, Recorder()
 
-        async def deaf(pull: Pull, request: Request, message: Msg) -> None:
+        async def deaf(pull: PullConsumer, request: Request, message: Msg) -> None:
             if message.reply:
                 await came(pull, request, message)
 
-        monkeypatch.setattr(Pull, "_came", deaf)
+        monkeypatch.setattr(PullConsumer, "_came", deaf)
         b.subscribe(topic, seen, group="g")
         b.publish(topic, *texts("x"))
         seen.wait(1)
@@ -418,11 +417,12 @@ class TestNatsBadInput(OnNats):
         [
             ("nats://nobody.invalid:4222", "nobody.invalid"),
             (f"nats://{'x' * 70}", "nats broker at"),
-            ("nats:", "not nats://"),
-            ("nats://user:secret@host:sixthousand", "not nats://"),
-            ("nats://user:se/cret@host", "not nats://"),
-            ("nats://user:se#cret@host", "not nats://"),
-            ("nats://user:secret@host/path", "not nats://"),
+            ("nats:", "begins like nats://"),
+            ("nats://user:secret@host:sixthousand", "a host or a port"),
+            ("nats://user:se/cret@host", "/ as %2F"),
+            ("nats://user:se#cret@host", "# as %23"),
+            ("nats://user:secret@host/path", "no path"),
+            ("nats://user:secret@host?replicas=3", "no option"),
         ],
     )
     def test_an_address_that_is_none(self, address: str, cause: str) -> None:
@@ -492,7 +492,7 @@ class TestNatsBadInput(OnNats):
 
     def test_plain_text_where_tls_is_expected(self, harness: NatsHarness) -> None:
         """It is refused before anything is said."""
-        b = harness.new(tls=ssl.create_default_context())
+        b = broker.new(harness.address.replace("nats:", "tls:"))
         with pytest.raises(BrokerError, match="secure connection not available"):
             b.connect()
 
