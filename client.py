@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from math import ceil
+from types import MappingProxyType
 from typing import Self, TypeVar
 
 from rich.console import Console
@@ -31,6 +32,7 @@ USERS_URL = "http://127.0.0.1:8000"
 EMAILS_URL = "http://127.0.0.1:8001"
 NAMES = ("学院君", "Ada Lovelace", "Zoë 🦊", "Олена", "محمد")
 PATIENCE_SECONDS = 30.0
+MOST = MappingProxyType({"count": 10_000_000, "concurrency": 1000, "timeout": 24 * 3600})
 SHOW_SECONDS = 0.1  #: between two looks at how far it is
 LINE_SECONDS = 2.0  #: between lines of progress where there is no terminal
 MOST_PROBLEMS = 5  #: shown at the end
@@ -225,8 +227,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--url", default=USERS_URL, help="where the user service is")
     parser.add_argument("--emails-url", default=EMAILS_URL, help="where the email service is")
     options = parser.parse_args(arguments)
-    if not (options.count > 0 and options.concurrency > 0 and options.timeout > 0):
-        parser.error("--count, --concurrency and --timeout must be above zero")
+    for name, most in MOST.items():
+        if not 0 < getattr(options, name) <= most:
+            parser.error(f"--{name} must be above zero, and at most {most:,}")
     return options
 
 

@@ -29,8 +29,10 @@ Settings = TypeVar("Settings", bound="DataclassInstance")
 Port = Annotated[int, Allowed(ge=0, le=65535)]  #: 0 takes a free one
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)]
 LogFormat = Literal["auto", "console", "json"]
-DrainSeconds = Annotated[float, Allowed(ge=0, le=3600)]
-LeaseSeconds = Annotated[float, Allowed(gt=0, le=3600)]
+DrainSeconds = Annotated[float, Allowed(ge=0, le=3600, allow_inf_nan=False)]
+LeaseSeconds = Annotated[float, Allowed(ge=0.001, le=3600, allow_inf_nan=False)]
+KeepSeconds = Annotated[float, Allowed(gt=0, le=366 * 24 * 3600, allow_inf_nan=False)]
+DelaySeconds = Annotated[float, Allowed(ge=0, le=24 * 3600, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,6 @@ def _validated(f: Field[Any], hint: Any, text: str) -> object:
     try:
         return TypeAdapter(hint).validate_python(text)
     except ValidationError as error:
-        variable = f"{f.name.upper()}={text!r}" if f.repr else f.name.upper()
+        variable = f"{f.name.upper()}={text!r:.80}" if f.repr else f.name.upper()
         allowed = error.errors(include_url=False, include_input=False)[0]["msg"]
         raise SettingsError(f"{variable} is not possible: {allowed[:1].lower()}{allowed[1:]}") from None

@@ -31,6 +31,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 import broker
+from broker.numbers import Number
 from chassis.database import parse_url
 from chassis.errors import ChassisError
 from chassis.settings import read
@@ -44,6 +45,7 @@ BALANCED, LOST, FAILED, SETTLING = 0, 1, 2, 3  #: exit status
 WAIT_SECONDS = 60.0
 SETTLE_SECONDS = broker.SubscribeOptions().lease_seconds
 POLL_SECONDS = 0.25
+WAIT = Number(0, 24 * 3600)  #: seconds
 SHOWN = 20  #: lost users named, at most
 
 
@@ -264,10 +266,12 @@ def _settle(settings: Settings, wait_seconds: float, settle_seconds: float) -> B
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ledger.py", description="Is anything lost?")
     wait, settle = "wait at most so many seconds for what is on its way", "state a loss only after so many quiet ones"
-    parser.add_argument("--wait", type=float, default=WAIT_SECONDS, metavar="SECONDS", help=f"{wait} (%(default)g)")
+    parser.add_argument(
+        "--wait", type=WAIT.parse, default=WAIT_SECONDS, metavar="SECONDS", help=f"{wait} (%(default)g)"
+    )
     parser.add_argument("--no-wait", dest="wait", action="store_const", const=0.0, help="say how it stands, at once")
     parser.add_argument(
-        "--settle-seconds", type=float, default=SETTLE_SECONDS, metavar="SECONDS", help=f"{settle} (%(default)g)"
+        "--settle-seconds", type=WAIT.parse, default=SETTLE_SECONDS, metavar="SECONDS", help=f"{settle} (%(default)g)"
     )
     return parser
 

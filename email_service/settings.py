@@ -8,10 +8,12 @@ from typing import Annotated
 from pydantic import BeforeValidator, EmailStr
 from pydantic import Field as Allowed
 
-from chassis.settings import LeaseSeconds, Port, ServiceSettings
+from chassis.settings import DelaySeconds, LeaseSeconds, Port, ServiceSettings
 
 #: as text: numbers with commas
-RetryDelays = Annotated[tuple[Annotated[float, Allowed(ge=0)], ...], BeforeValidator(lambda text: text.split(","))]
+RetryDelays = Annotated[
+    tuple[DelaySeconds, ...], Allowed(min_length=1, max_length=100), BeforeValidator(lambda text: text.split(","))
+]
 
 
 @dataclass(frozen=True, kw_only=True)

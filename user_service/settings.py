@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field as Allowed
 
-from chassis.settings import LeaseSeconds, Port, ServiceSettings
+from chassis.settings import KeepSeconds, LeaseSeconds, Port, ServiceSettings
 
 BcryptCost = Annotated[int, Allowed(ge=4, le=16)]
 
@@ -22,7 +22,7 @@ class Settings(ServiceSettings):
     port: Port = 8000
     bcrypt_cost: BcryptCost = 12  #: each step more doubles the time that one guess at a password takes
     lease_seconds: LeaseSeconds = 30  #: how long others leave alone what a relay is publishing
-    keep_sent_seconds: Annotated[float, Allowed(gt=0)] = 24 * 3600  #: how long published messages stay in the outbox
+    keep_sent_seconds: KeepSeconds = 24 * 3600  #: how long published messages stay in the outbox
     delivery: Literal["outbox", "direct"] = "outbox"  #: `direct` loses events when the process or the broker dies
 
     @property

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from broker.engine.source import Delivery
+from broker.handlers import check_result
 from broker.message import Event, Message
 
 log = logging.getLogger(__name__)
@@ -122,6 +123,6 @@ def _fields(message: Message, attempt: int) -> dict[str, object]:
 def _tell(listener: Callable[[Told], None] | None, what: Told, message: Message, attempt: int) -> None:
     if listener is not None:
         try:
-            listener(what)
+            check_result(listener(what))
         except BaseException:  # as for a handler's: nothing that it raises ends a worker
             log.exception("on_error or on_settled itself failed", extra=_fields(message, attempt))

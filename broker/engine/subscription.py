@@ -26,6 +26,7 @@ from broker.engine.inflight import InFlight
 from broker.engine.report import Report, Settled, about, in_words
 from broker.engine.source import Delivery, Source
 from broker.errors import BrokerError, DrainTimeout, Reject
+from broker.handlers import check_result
 from broker.message import GROUP, Event
 from broker.options import SubscribeOptions
 
@@ -186,7 +187,7 @@ class Subscription:
         ack = partial(self._ack, delivery)
         event = Event(self.topic, delivery.message.without(GROUP), delivery.attempt, self.options.group, ack)
         try:
-            self._handler(event)
+            check_result(self._handler(event), acked=self.options.auto_ack)
         except Reject as reject:
             self._report.failed(event, reject)
             self._bury(delivery, str(reject) or "rejected")
