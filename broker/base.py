@@ -69,6 +69,8 @@ from broker.options import OptionArguments, Options, SubscribeArguments, Subscri
 
 log = logging.getLogger(__name__)
 
+CLOSE_SECONDS = 5.0  #: how long a broker may take, after its drain, to let go of its server
+
 
 @dataclass(frozen=True)
 class Promises:
@@ -234,7 +236,11 @@ class Broker(ABC):
         elif others is None:
             self._end(deadline, ending)
         elif not in_handler:
-            others.wait()
+            self._await_others(others, deadline)
+
+    def _await_others(self, others: threading.Event, deadline: float) -> None:
+        if not others.wait(max(0.0, deadline - time.monotonic()) + CLOSE_SECONDS):
+            raise DrainTimeout(self.describe("another thread is still disconnecting it"))
 
     def _end(self, deadline: float, ending: threading.Event) -> None:
         try:

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 Told = TypeVar("Told")
 
+MOST_WORDS = 2000  #: characters of an exception's text: a reason has to fit into a dead letter, beside the message
+
 
 class Outcome(StrEnum):
     """What became of a delivery."""
@@ -108,12 +110,14 @@ def about(*deliveries: Delivery[Any]) -> dict[str, object]:
     return {"event_ids": [delivery.message.id for delivery in deliveries]}
 
 
-def in_words(error: BaseException) -> str:
-    """An exception in one line, also one that cannot tell itself."""
+def in_words(error: BaseException, *, bare: bool = False) -> str:
+    """An exception as text of bounded length, also one that has none; with `bare`, without its type."""
     try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001  # of its `__str__`
+        text = str(error)
+    except BaseException:  # noqa: BLE001  # of its `__str__`
         return type(error).__name__
+    text = text if bare else f"{type(error).__name__}: {text}"
+    return text if len(text) <= MOST_WORDS else f"{text[:MOST_WORDS]}…"
 
 
 def _fields(message: Message, attempt: int) -> dict[str, object]:
