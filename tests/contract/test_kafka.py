@@ -17,6 +17,7 @@ import broker
 from broker.base import Broker
 from broker.errors import BrokerError, PublishError
 from broker.kafka import KafkaBroker, cluster, group, progress, sender
+from broker.kafka.member import KafkaSource
 from broker.kafka.progress import MOST_OPEN, Progress
 from broker.kafka.wire import MAX_NAME, dead_name, group_name, settings, topic_name
 from broker.message import Event, Message
@@ -242,15 +243,54 @@ class TestKafkaGroups(OnKafka):
         seen.wait(200)
         assert seen.texts == [str(n) for n in range(200)]
 
-    def test_a_surprise_in_the_consumer_s_thread_loses_nothing(
+    @pytest.mark.parametrize("request_", ["heartbeat", "join"])
+    def test_a_member_that_meets_a_fatal_error_joins_again(
+        self, harness: KafkaHarness, topic: str, request_: str
+    ) -> None:
+        """Such as one with a fixed id, when another has taken that; librdkafka's consumer does nothing any more."""
+        harness.address += f"&group.instance.id={topic}"
+        b, seen = harness.connect(), Recorder()
+        if request_ == "join":
+            harness.mock.tell("refuse", request_, 1, KafkaError.FENCED_INSTANCE_ID)
+        source = b.subscribe(topic, seen, group="g")._source
+        assert isinstance(source, KafkaSource)
+        b.publish(topic, *texts("before"))
+        seen.wait_for("before")
+        if request_ == "heartbeat":
+            fenced = source._consumer
+            harness.mock.tell("refuse", request_, 1, KafkaError.FENCED_INSTANCE_ID)
+            eventually(lambda: source._consumer is not fenced, "it has another consumer")
+        b.publish(topic, *texts("after"))
+        seen.wait_for("after")
+
+    def test_a_surprise_in_a_commit_keeps_nobody_waiting(
         self, b: Broker, topic: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What was polled and not taken in is read again."""
-        arrived, surprises = Progress.arrived, iter([RuntimeError("surprise")])
+        """Whoever wished for it hears of it; what was not counted comes again."""
+        commit, surprises = KafkaSource._commit, iter([SystemExit(1)])
 
-        def surprising(*arguments: object) -> object:
+        def surprising(*arguments: object) -> None:
             for surprise in surprises:
                 raise surprise
+            commit(*arguments)  # type: ignore[arg-type]  # as they came
+
+        monkeypatch.setattr(KafkaSource, "_commit", surprising)
+        seen = Recorder()
+        b.subscribe(topic, seen, group="g")
+        b.publish(topic, *numbered(10))
+        eventually(lambda: {str(n) for n in range(10)} <= set(seen.texts), "all arrive")
+        eventually(lambda: b.backlog(topic, "g") == 0, "and are acked")
+
+    @pytest.mark.parametrize("surprise", [RuntimeError("surprise"), SystemExit(1)], ids=["error", "exit"])
+    def test_a_surprise_in_the_consumer_s_thread_loses_nothing(
+        self, b: Broker, topic: str, surprise: BaseException, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What was polled and not taken in is read again."""
+        arrived, surprises = Progress.arrived, iter([surprise])
+
+        def surprising(*arguments: object) -> object:
+            for once in surprises:
+                raise once
             return arrived(*arguments)  # type: ignore[arg-type]  # as they came
 
         monkeypatch.setattr(Progress, "arrived", surprising)
