@@ -104,16 +104,22 @@ class Subscription:
         return self._closed.is_set()
 
     def stop(self) -> None:
-        """Start no other handler and hand back what waits; returns at once."""
+        """Start no other handler, and let a thread hand back what waits; returns at once, whatever the server does."""
         waiting = self._flight.stop()
         if waiting is not None:
             try:
-                self._source.interrupt()
-            except Exception as error:  # noqa: BLE001  # whatever it is, what waits is handed back
-                log.warning("%r: its fetch could not be interrupted: %s", self, error)
-            finally:
-                self._hand_back(waiting)
-                self._handed_back.set()
+                self._thread(partial(self._let_go, waiting), "stop").start()
+            except RuntimeError:  # there can be no more threads
+                self._let_go(waiting)
+
+    def _let_go(self, waiting: Sequence[Delivery[Any]]) -> None:
+        try:
+            self._source.interrupt()
+        except Exception as error:  # noqa: BLE001  # whatever it is, what waits is handed back
+            log.warning("%r: its fetch could not be interrupted: %s", self, error)
+        finally:
+            self._hand_back(waiting)
+            self._handed_back.set()
 
     def unsubscribe(self, deadline: float | None = None) -> None:
         """End this subscription as promise 11 says; `DrainTimeout` when its handlers ran past the deadline.

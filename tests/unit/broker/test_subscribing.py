@@ -98,7 +98,7 @@ def test_a_decorator_refuses_at_once_what_can_never_be_subscribed(b: broker.Brok
     with pytest.raises(broker.BrokerError, match="concurrency=0"):
         b.subscriber("t", concurrency=0)(Recorder())
     b.connect()
-    assert b.groups() == []
+    assert b._subscriptions == []
 
 
 def test_it_is_connected_from_connect_to_disconnect(b: broker.Broker) -> None:

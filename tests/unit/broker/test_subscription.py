@@ -19,6 +19,7 @@ from broker.errors import BrokerError, DrainTimeout, Reject
 from broker.message import Event, Message
 from broker.options import SubscribeOptions
 from broker.testing import Recorder, eventually
+from tests.contract.in_time import in_time
 
 
 @dataclass(eq=False)
@@ -350,6 +351,34 @@ def test_what_still_arrives_during_a_drain_is_handed_back_before_the_source_is_c
     source.answers.set()
     subscription.unsubscribe()
     assert source.done == ["release 0", "release 1", "close"]
+
+
+@pytest.mark.parametrize("verb", ["interrupt", "release"])
+def test_a_server_that_hangs_holds_up_no_stop(start: Start, verb: str) -> None:
+    """Several subscriptions are stopped one after another, and each has its deadline."""
+    hanging, answers = threading.Event(), threading.Event()
+
+    class Hanging(Script):
+        def interrupt(self) -> None:
+            super().interrupt()
+            self._hang("interrupt")
+
+        def release(self, deliveries: Sequence[Delivery[int]]) -> None:
+            self._hang("release")
+
+        def _hang(self, what: str) -> None:
+            if what == verb:
+                hanging.set()
+                answers.wait(20)
+
+    source, seen = Hanging(3), Recorder(lambda event: answers.wait(60))
+    subscription = start(source, seen)
+    eventually(lambda: source.largest == 3, "one runs and two wait")
+    seen.wait(1)
+    with in_time(1), pytest.raises(DrainTimeout):
+        subscription.unsubscribe(time.monotonic() + 0.1)
+    assert hanging.wait(60)
+    answers.set()
 
 
 def test_a_server_that_answers_too_late_is_left_when_the_deadline_is_over(start: Start) -> None:
