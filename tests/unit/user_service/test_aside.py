@@ -13,7 +13,7 @@ from broker.memory import MemoryBroker
 from broker.message import MAX_BODY_BYTES, MAX_HEADER_BYTES
 from broker.testing import eventually
 from chassis.database import Database
-from events import USER_REGISTERED
+from contracts.events import USER_REGISTERED
 from tests.servers.mariadb import on_each_database
 from tests.unit.user_service.conftest import Mailbox, waiting
 from user_service.outbox import Outbox
