@@ -27,12 +27,14 @@ from urllib.parse import unquote, urlsplit
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from chassis.errors import DatabaseError, SchemaMismatch
 from chassis.fair_lock import FairLock
 from chassis.private import make_database, make_folder
 
+TURN_SECONDS = 10  #: how long a writer waits for those of this process that came before, or for a connection
 BUSY_SECONDS = 10  #: how long SQLite waits for a writer of another process
 CONNECT_SECONDS = 5  #: how long to wait for a database server
 ANSWER_SECONDS = 20  #: how long to wait for its answer to a statement; one that hangs would otherwise hang us, too
@@ -72,7 +74,7 @@ class Database:
         self._url = parse_url(url)
         self._metadata = metadata
         self._schema = (schema_name, schema_version)
-        self._turn: AbstractContextManager[None] = FairLock() if self._is_sqlite else nullcontext()
+        self._turn: AbstractContextManager[None] = FairLock(TURN_SECONDS) if self._is_sqlite else nullcontext()
         self._readers = self._engine()
         self._writers = self._readers.execution_options(begin="BEGIN IMMEDIATE")
 
@@ -131,6 +133,8 @@ class Database:
     def _engine(self) -> sa.Engine:
         # hide_parameters: an error in the log would otherwise quote the row, password hash and all.
         options: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": True, "pool_size": POOL_SIZE}
+        if self._file or not self._is_sqlite:
+            options["pool_timeout"] = TURN_SECONDS
         if self._url.get_backend_name() in ("mysql", "mariadb"):
             options["isolation_level"] = "READ COMMITTED"
             options["connect_args"] = {
@@ -157,6 +161,8 @@ class Database:
             yield
         except kinds as error:
             raise DatabaseError(f"database {self}: {_cause(error)}") from error
+        except (TimeoutError, PoolTimeout) as error:
+            raise DatabaseError(f"database {self}: {error}") from error
 
     def _try_connecting(self) -> None:
         """Unreachable is said at once; only what follows is tried again."""

@@ -302,3 +302,22 @@ def test_opening_a_database_ends_no_lock_on_it(database_url: str) -> None:
         )
         other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
         assert "database is locked" in other.stderr
+
+
+def test_a_turn_or_a_connection_that_does_not_come_is_an_error_of_the_database(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a request gets a 503, and no wait adds to another."""
+    monkeypatch.setattr("chassis.database.TURN_SECONDS", 0.05)
+    monkeypatch.setattr("chassis.database.POOL_SIZE", 1)
+    with new(database_url) as database, ThreadPoolExecutor(1) as threads:
+        with database.transaction():
+            late = threads.submit(lambda: database.transaction().__enter__())
+            with pytest.raises(DatabaseError, match="its turn did not come"):
+                late.result(60)
+        with closing(database._readers.connect()):
+            held = [database._readers.connect() for _ in range(10)]
+            with pytest.raises(DatabaseError, match="QueuePool limit"), database.reading() as session:
+                session.execute(sa.select(1))
+            for connection in held:
+                connection.close()
