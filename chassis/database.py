@@ -17,20 +17,24 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from chassis.errors import DatabaseError, SchemaMismatch
 from chassis.fair_lock import FairLock
+from chassis.private import make_database, make_folder
 
+TURN_SECONDS = 10  #: how long a writer waits for those of this process that came before, or for a connection
 BUSY_SECONDS = 10  #: how long SQLite waits for a writer of another process
 CONNECT_SECONDS = 5  #: how long to wait for a database server
 ANSWER_SECONDS = 20  #: how long to wait for its answer to a statement; one that hangs would otherwise hang us, too
@@ -70,13 +74,13 @@ class Database:
         self._url = parse_url(url)
         self._metadata = metadata
         self._schema = (schema_name, schema_version)
-        self._turn: AbstractContextManager[None] = FairLock() if self._is_sqlite else nullcontext()
+        self._turn: AbstractContextManager[None] = FairLock(TURN_SECONDS) if self._is_sqlite else nullcontext()
         self._readers = self._engine()
         self._writers = self._readers.execution_options(begin="BEGIN IMMEDIATE")
 
     def open(self) -> None:
         """Make the tables that are missing; `DatabaseError` when it cannot be used, or has another version."""
-        self._make_folder()
+        self._make_file()
         with self._errors((DBAPIError,)):
             self._try_connecting()
             _until_others_are_done(self._make_tables)
@@ -129,6 +133,8 @@ class Database:
     def _engine(self) -> sa.Engine:
         # hide_parameters: an error in the log would otherwise quote the row, password hash and all.
         options: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": True, "pool_size": POOL_SIZE}
+        if self._file or not self._is_sqlite:
+            options["pool_timeout"] = TURN_SECONDS
         if self._url.get_backend_name() in ("mysql", "mariadb"):
             options["isolation_level"] = "READ COMMITTED"
             options["connect_args"] = {
@@ -155,6 +161,8 @@ class Database:
             yield
         except kinds as error:
             raise DatabaseError(f"database {self}: {_cause(error)}") from error
+        except (TimeoutError, PoolTimeout) as error:
+            raise DatabaseError(f"database {self}: {error}") from error
 
     def _try_connecting(self) -> None:
         """Unreachable is said at once; only what follows is tried again."""
@@ -163,13 +171,24 @@ class Database:
         except (TypeError, OSError) as error:  # an option after the `?` that the driver does not know or cannot use
             raise DatabaseError(f"DATABASE_URL {self} is not possible: {error}") from error
 
-    def _make_folder(self) -> None:
-        if self._is_sqlite and self._url.database:
-            folder = Path(self._url.database).parent
+    @property
+    def _file(self) -> Path | None:
+        """Where SQLite keeps the database; None of a server, and in memory."""
+        name, query = self._url.database or ":memory:", self._url.query
+        if not self._is_sqlite or name == ":memory:" or query.get("mode") == "memory":
+            return None
+        is_uri = name.startswith("file:") and "uri" in query
+        return Path(unquote(urlsplit(name).path) if is_uri else name)
+
+    def _make_file(self) -> None:
+        """Nobody else may read it, nor what SQLite puts beside it."""
+        if file := self._file:
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(file.parent)
             except OSError as error:
-                raise DatabaseError(f"cannot make the data folder {folder}: {error.strerror}") from error
+                raise DatabaseError(f"cannot make the data folder {file.parent}: {error.strerror}") from error
+            with suppress(OSError):  # SQLite says it, too, as of any file that it cannot use
+                make_database(file)
 
     def _make_tables(self) -> None:
         """Checks first, so that a database of another version is left as it is.

@@ -7,7 +7,7 @@
     # here: nobody listens
 
 waitress reads a request wholly before a thread of the app sees it, so slow or half-sent ones hold up nobody; when there
-are too many of them, or they take too long, `channel.py` hangs up.
+are too many of them, or they take too long, `channel.py` hangs up. Probes have threads of their own: `dispatcher.py`.
 It cannot stop gracefully by itself: `Server._answer_what_runs` does that with its loop.
 """
 
@@ -26,6 +26,7 @@ from waitress import wasyncore
 from waitress.server import create_server
 
 from chassis.channel import Channel, hang_up_on_the_slow
+from chassis.dispatcher import Dispatcher
 from chassis.drain import Drain
 from chassis.errors import ServerError
 from chassis.gate import Gate
@@ -119,9 +120,9 @@ class Server:
 def _waitress(gate: Gate, listening: socket.socket, sockets: dict[int, Any], threads: int) -> Any:
     server: Any = create_server(
         gate,
+        _dispatcher=Dispatcher(threads),  # what waitress's own tests use, too
         map=sockets,
         sockets=[listening],
-        threads=threads,
         ident=None,
         connection_limit=CONNECTIONS,
         channel_timeout=IDLE_SECONDS,

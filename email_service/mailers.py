@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol, TextIO
 
 from broker.address import without_secrets
+from chassis.private import make_file, make_folder
 from email_service.errors import MailError, UnknownMailer
 from email_service.mail import Mail, compose
 
@@ -58,7 +59,7 @@ class FileMailer:
         """Write the file; it appears whole or not at all."""
         message = compose(mail, self.sender)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             _write(self.folder / f"{mail.message_id.strip('<>')}.eml", message.as_bytes())
         except OSError as error:
             raise MailError(f"cannot write to {self.folder}: {error}") from error
@@ -97,6 +98,7 @@ def mailer(url: str, sender: str, stdout: TextIO) -> Mailer:
 def _write(path: Path, content: bytes) -> None:
     draft = path.with_name(f".{path.name}.{uuid.uuid4()}")
     try:
+        make_file(draft)
         draft.write_bytes(content)
         draft.replace(path)
     finally:
