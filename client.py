@@ -25,6 +25,7 @@ from typing import Self, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from chassis.streams import open_what_is_closed
 from demo.api_client import ClientError, NewUser, NothingListens, NotYet, Services
 
 USERS_URL = "http://127.0.0.1:8000"
@@ -181,6 +182,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
+    open_what_is_closed()
     options = _options(arguments)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     services = Services(options.url, options.emails_url, options.timeout, 2 * options.concurrency)

@@ -39,6 +39,7 @@ from broker import BrokerError
 from broker.address import without_secrets
 from chassis.errors import ChassisError
 from chassis.settings import read
+from chassis.streams import open_what_is_closed
 from contracts.events import USER_REGISTERED
 from demo.api_client import ClientError, NewUser, Refused, Services
 from demo.ledger import Balance, Ledger, LedgerError
@@ -183,6 +184,7 @@ def _assignments(settings: Mapping[str, str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; the exit status."""
+    open_what_is_closed()
     options = _options(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: sys.exit(128 + received))  # leaves every `with` on its way

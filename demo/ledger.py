@@ -24,16 +24,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 import broker
-from chassis.database import parse_url
+from chassis.database import parse_url, sqlite_url
 from chassis.errors import ChassisError
 from chassis.settings import read
+from chassis.streams import open_what_is_closed
 from contracts.events import USER_REGISTERED
 from email_service.consumer import GROUP
 from email_service.tables import InboxRow
@@ -114,7 +114,7 @@ class Balance:
 class Ledger:
     """Joins both databases and the broker by user id."""
 
-    def __init__(self, users_url: str, emails_url: str, group: broker.Group) -> None:
+    def __init__(self, users_url: str | sa.URL, emails_url: str | sa.URL, group: broker.Group) -> None:
         self._users = Store(users_url)
         self._emails = Store(emails_url)
         self._group = group
@@ -187,7 +187,7 @@ class Ledger:
 class Store:
     """The database of a service, which may not be there yet; read, and never written."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | sa.URL) -> None:
         try:
             self._url = parse_url(url)
             self._engine = sa.create_engine(_read_only(self._url), poolclass=sa.NullPool)
@@ -217,7 +217,7 @@ class Store:
 def _read_only(url: sa.URL) -> sa.URL:
     """SQLite must not make the file."""
     if url.get_backend_name() == "sqlite":
-        return url.set(database=f"file:{quote(url.database or '')}", query={"mode": "ro", "uri": "true"})
+        return url.set(database=Path(url.database or "").absolute().as_uri(), query={"mode": "ro", "uri": "true"})
     return url
 
 
@@ -232,14 +232,15 @@ def open_ledger(settings: Settings) -> Iterator[Ledger]:
         observer=True,
     ) as bus:
         yield Ledger(
-            settings.users_database_url or f"sqlite:///{settings.data_dir / 'users.db'}",
-            settings.emails_database_url or f"sqlite:///{settings.data_dir / 'emails.db'}",
+            settings.users_database_url or sqlite_url(settings.data_dir / "users.db"),
+            settings.emails_database_url or sqlite_url(settings.data_dir / "emails.db"),
             bus.group(USER_REGISTERED, GROUP),
         )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Count, say what was found, and give the exit status."""
+    open_what_is_closed()
     given = _parser().parse_args(arguments)
     try:
         balance = _settle(read(Settings, os.environ), given.wait, given.settle_seconds)
