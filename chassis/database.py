@@ -66,7 +66,7 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
 class Database:
     """Any SQLAlchemy URL. As a context manager it opens and closes."""
 
-    def __init__(self, url: str, metadata: sa.MetaData, *, schema_name: str, schema_version: int) -> None:
+    def __init__(self, url: str | sa.URL, metadata: sa.MetaData, *, schema_name: str, schema_version: int) -> None:
         self._url = parse_url(url)
         self._metadata = metadata
         self._schema = (schema_name, schema_version)
@@ -189,7 +189,12 @@ class Database:
             self._metadata.create_all(connection)
 
 
-def parse_url(url: str) -> sa.URL:
+def sqlite_url(path: Path) -> sa.URL:
+    """The URL of that very file; written into a string, a `?`, a `%20` or a `#` of its name would be the URL's."""
+    return sa.URL.create("sqlite", database=str(path))
+
+
+def parse_url(url: str | sa.URL) -> sa.URL:
     """A database URL as SQLAlchemy's, with the driver that this project installs for MySQL, unless it names one."""
     try:
         parsed = sa.make_url(url)
