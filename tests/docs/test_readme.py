@@ -31,7 +31,7 @@ ENGINE = "it needs a container engine: `make test-compose` runs it"
 NO_COMMAND = "it wants a number, or a verb, and is named without"
 
 NOT_RUN = {
-    ".venv/bin/pip install -r requirements.lock": FETCHES,
+    ".venv/bin/pip install -r locks/dev.lock": FETCHES,
     "pip install '.[etcd,mdns,certificates]'": FETCHES,
     **{f"pip install '.[{extra}]'": FETCHES for extra in ("redis", "nats", "rabbitmq", "kafka")},
     "make test": LONG,

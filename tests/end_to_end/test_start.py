@@ -91,7 +91,7 @@ def test_the_help_names_each_setting_with_its_default(service: str) -> None:
         ("-m email_service", 2),
         ("client.py --url http://127.0.0.1:9", 2),
         ("ledger.py", 2),
-        ("demo.py --free-ports", 0),
+        ("-m demo --free-ports", 0),
     ],
 )
 def test_whoever_closes_standard_streams_gets_the_same_end(
