@@ -120,7 +120,7 @@ class Database:
 
     def __str__(self) -> str:
         """The URL as it may be shown."""
-        return self._url.set(query={}).render_as_string(hide_password=True)
+        return shown(self._url)
 
     @property
     def _is_sqlite(self) -> bool:
@@ -137,12 +137,8 @@ class Database:
                 "read_timeout": ANSWER_SECONDS,
                 "write_timeout": ANSWER_SECONDS,
             }
-        try:
+        with usable(self._url):
             engine = sa.create_engine(self._url, **options)
-        except ArgumentError as error:
-            raise DatabaseError(f"DATABASE_URL {self} is not possible: {error}") from error
-        except ModuleNotFoundError as error:
-            raise DatabaseError(f"DATABASE_URL {self} needs the package {error.name!r}; install it with pip") from error
         if self._is_sqlite:
             sa.event.listen(engine, "connect", _set_up_sqlite)
             sa.event.listen(engine, "begin", _begin_sqlite)
@@ -158,10 +154,8 @@ class Database:
 
     def _try_connecting(self) -> None:
         """Unreachable is said at once; only what follows is tried again."""
-        try:
+        with usable(self._url):
             self._readers.connect().close()
-        except (TypeError, OSError) as error:  # an option after the `?` that the driver does not know or cannot use
-            raise DatabaseError(f"DATABASE_URL {self} is not possible: {error}") from error
 
     def _make_folder(self) -> None:
         if self._is_sqlite and self._url.database:
@@ -187,6 +181,31 @@ class Database:
             if found is None:
                 connection.execute(VERSIONS.insert().values((1, *self._schema)))
             self._metadata.create_all(connection)
+
+
+def shown(url: sa.URL) -> str:
+    """The URL without what may be secret."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+@contextmanager
+def usable(url: sa.URL) -> Iterator[None]:
+    """Around making an engine, and connecting the first time: a URL that cannot be used is a `DatabaseError`.
+
+    A driver that does not know, or cannot use, a host or an option after the `?` raises whatever its code comes to.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise DatabaseError(
+            f"DATABASE_URL {shown(url)} needs the package {error.name!r}; install it with pip"
+        ) from error
+    except (ArgumentError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+        text = str(error)
+        for values in url.query.values():
+            for value in (values,) if isinstance(values, str) else values:
+                text = text.replace(value, "***")
+        raise DatabaseError(f"DATABASE_URL {shown(url)} is not possible: {text}") from error
 
 
 def sqlite_url(path: Path) -> sa.URL:

@@ -37,8 +37,8 @@ import email_service.settings
 import user_service.settings
 from broker import BrokerError
 from broker.address import without_secrets
-from chassis.database import parse_url
-from chassis.errors import ChassisError, DatabaseError
+from chassis.database import parse_url, usable
+from chassis.errors import ChassisError
 from chassis.settings import read
 from chassis.streams import open_what_is_closed
 from contracts.events import USER_REGISTERED
@@ -141,12 +141,8 @@ def own_database(url: str, service: str) -> str:
     server = parse_url(url)
     own = server.set(database=f"{server.database or 'demo'}_{service}")
     if own.get_backend_name() in ("mysql", "mariadb"):
-        try:
+        with usable(server):
             _create_database(server.set(database=""), own.database or "")
-        except ModuleNotFoundError as error:
-            raise DatabaseError(f"--database needs the package {error.name!r}; install it with pip") from error
-        except (TypeError, OSError) as error:  # an option after the `?` that the driver does not know or cannot use
-            raise DatabaseError(f"--database {server.render_as_string()} is not possible: {error}") from error
     return own.render_as_string(hide_password=False)
 
 

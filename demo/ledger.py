@@ -26,11 +26,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 import broker
-from chassis.database import parse_url, sqlite_url
+from chassis.database import parse_url, shown, sqlite_url, usable
 from chassis.errors import ChassisError
 from chassis.settings import read
 from chassis.streams import open_what_is_closed
@@ -188,11 +188,9 @@ class Store:
     """The database of a service, which may not be there yet; read, and never written."""
 
     def __init__(self, url: str | sa.URL) -> None:
-        try:
-            self._url = parse_url(url)
+        self._url = parse_url(url)
+        with usable(self._url):
             self._engine = sa.create_engine(_read_only(self._url), poolclass=sa.NullPool)
-        except (ArgumentError, ModuleNotFoundError) as error:
-            raise LedgerError(f"this database URL cannot be used: {error}") from error
 
     @contextmanager
     def reading(self, table: type[DeclarativeBase]) -> Iterator[Session | None]:
@@ -201,6 +199,8 @@ class Store:
             yield None
             return
         try:
+            with usable(self._url):
+                self._engine.connect().close()
             with Session(self._engine) as session:
                 yield session if sa.inspect(session.connection()).has_table(table.__tablename__) else None
         except DBAPIError as error:
@@ -208,7 +208,7 @@ class Store:
 
     def __str__(self) -> str:
         """The URL as it may be shown."""
-        return self._url.render_as_string(hide_password=True)
+        return shown(self._url)
 
     def _is_missing(self) -> bool:
         return self._url.get_backend_name() == "sqlite" and not Path(self._url.database or "").is_file()
