@@ -17,6 +17,8 @@ IS_WHOLE = $(BIN)/python -Ic '$(WHOLE)' 2>/dev/null
 # Settings of this shell that would make pip install elsewhere; which index it asks stays as it is.
 OWN_PIP = unset PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON; PIP_USER=0 $(BIN)/python -Im pip
 
+COMPOSE = docker compose version >/dev/null 2>&1 || { \
+              echo "Docker with Compose 2.24 or newer is needed: https://docs.docker.com/compose/install/" >&2; exit 2; }
 COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 \
               --generate-hashes --no-annotate --no-emit-index-url --quiet
 
@@ -36,13 +38,16 @@ demo: $(STAMP)  ## run the whole application on this machine and watch events tr
 	@$(BIN)/python -m demo $(ARGS)
 
 up:  ## the same in containers, with MySQL, a real broker and a mailbox: BROKER=nats (needs Docker)
+	@$(COMPOSE)
 	@docker compose up --build --wait --remove-orphans $(ARGS)
 	@docker compose ps --format 'table {{.Service}}\t{{.Status}}\t{{.Ports}}'
 
 down:  ## stop the containers; ARGS=-v forgets their data, too (of the BROKER that is named)
+	@$(COMPOSE)
 	@docker compose down --remove-orphans $(ARGS)
 
 logs:  ## follow what every container says
+	@$(COMPOSE)
 	@docker compose logs --follow $(ARGS)
 
 test: $(STAMP)  ## run every test that needs no containers

@@ -190,22 +190,27 @@ def shown(url: sa.URL) -> str:
 
 @contextmanager
 def usable(url: sa.URL) -> Iterator[None]:
-    """Around making an engine, and connecting the first time: a URL that cannot be used is a `DatabaseError`.
+    """Around making an engine, and connecting the first time: what cannot be used or reached is a `DatabaseError`.
 
     A driver that does not know, or cannot use, a host or an option after the `?` raises whatever its code comes to.
     """
     try:
         yield
+    except DBAPIError as error:
+        raise DatabaseError(f"database {shown(url)}: {_cause(error)}") from error
     except ModuleNotFoundError as error:
-        raise DatabaseError(
-            f"DATABASE_URL {shown(url)} needs the package {error.name!r}; install it with pip"
-        ) from error
+        says = f"needs the package {error.name!r}; install it with pip"
+        raise DatabaseError(f"DATABASE_URL {shown(url)} {says}") from error
     except (ArgumentError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
-        text = str(error)
-        for values in url.query.values():
-            for value in (values,) if isinstance(values, str) else values:
-                text = text.replace(value, "***")
-        raise DatabaseError(f"DATABASE_URL {shown(url)} is not possible: {text}") from error
+        raise DatabaseError(f"DATABASE_URL {shown(url)} is not possible: {_without_options(error, url)}") from error
+
+
+def _without_options(error: Exception, url: sa.URL) -> str:
+    text = str(error)
+    for values in url.normalized_query.values():
+        for value in filter(None, values):
+            text = text.replace(value, "***")
+    return text
 
 
 def sqlite_url(path: Path) -> sa.URL:

@@ -97,7 +97,10 @@ def test_who_loses_a_port_to_somebody_else_takes_another(one_process: bool, tmp_
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("mysql://root:hush@127.0.0.1:1/demo", "Can't connect to MySQL server on '127.0.0.1'"),
+        (
+            "mysql://root:hush@127.0.0.1:1/demo",
+            "demo: database mysql+pymysql://root:***@127.0.0.1:1/demo: Can't connect to ",
+        ),
         ("mysql+mysqldb://root:hush@127.0.0.1:1/demo", "needs the package 'MySQLdb'"),
         ("mysql://root:hush@127.0.0.1/demo?surprise=1", "is not possible: "),
         ("mysql://root:hu/sh@127.0.0.1/demo", "127.0.0.1"),

@@ -70,6 +70,17 @@ def test_an_environment_whose_python_is_gone_is_made_anew(folder: Path) -> None:
     assert "is made anew" in make_setup(folder)
 
 
+def test_without_docker_make_up_says_what_is_needed(folder: Path) -> None:
+    """One line, instead of what another program makes of `compose`."""
+    (folder / "docker").write_text("#!/bin/sh\necho unknown command >&2\nexit 1\n", encoding="utf-8")
+    (folder / "docker").chmod(0o755)
+    environ = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    made = subprocess.run(["make", "up"], cwd=folder, env=environ, capture_output=True, encoding="utf-8", check=False)
+    assert made.returncode == 2
+    assert made.stderr.startswith("Docker with Compose 2.24 or newer is needed: ")
+    assert made.stdout == ""
+
+
 def test_a_checkout_has_the_same_line_ends_on_every_system(tmp_path: Path) -> None:
     """Also where git is told to write those of Windows: a shell, make and `.env` would trip over them."""
     if shutil.which("git") is None or not (ROOT / ".git").exists():
