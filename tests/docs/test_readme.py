@@ -26,6 +26,7 @@ PAGES = sorted((Path(__file__).parent / "readme").glob("*.md"))
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 
 FETCHES = "it installs from the network; `test_setup.py` runs `make setup` without"
+WHEEL = "it fetches what builds it; `test_distribution.py` builds it without the network"
 LONG = "it takes minutes, and this is one of the tests that it runs or that run a part of it"
 ENGINE = "it needs a container engine: `make test-compose` runs it"
 NO_COMMAND = "it wants a number, or a verb, and is named without"
@@ -34,6 +35,7 @@ NOT_RUN = {
     ".venv/bin/pip install -r locks/dev.lock": FETCHES,
     "pip install '.[etcd,mdns,certificates]'": FETCHES,
     **{f"pip install '.[{extra}]'": FETCHES for extra in ("redis", "nats", "rabbitmq", "kafka")},
+    "pip wheel './broker'": WHEEL,
     "make test": LONG,
     ".venv/bin/python -m pytest": LONG,
     "make matrix": LONG,
