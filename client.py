@@ -26,7 +26,8 @@ from typing import Self, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from demo.api_client import ClientError, NewUser, NothingListens, NotYet, Services
+from chassis.streams import open_what_is_closed
+from demo.api_client import ClientError, NewUser, NotYet, NoUserService, Services
 
 USERS_URL = "http://127.0.0.1:8000"
 EMAILS_URL = "http://127.0.0.1:8001"
@@ -183,6 +184,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
+    open_what_is_closed()
     options = _options(arguments)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     services = Services(options.url, options.emails_url, options.timeout, 2 * options.concurrency)
@@ -194,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if _many(services, options, console) else 1
     except ClientError as error:
         print(f"client: {error}", file=sys.stderr)
-        return 2 if isinstance(error, NothingListens) else 1
+        return 2 if isinstance(error, NoUserService) else 1
     except KeyboardInterrupt:
         return 130
     finally:

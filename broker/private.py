@@ -1,11 +1,9 @@
-"""Files and folders that are this user's alone, whatever the umask says.
-
-`chassis/private.py` is the same, since neither package knows the other.
-"""
+"""Files and folders that are this user's alone, whatever the umask says; the chassis uses them, too."""
 
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 FOLDER, FILE = 0o700, 0o600
@@ -38,6 +36,6 @@ def make_database(path: Path) -> None:
 
 
 def close_to_others(path: Path) -> None:
-    """Take from others what they may do with a file or a folder of this user's, if it is there."""
-    if path.exists() and (status := path.stat()).st_uid == os.geteuid() and status.st_mode & OTHERS:
-        path.chmod(status.st_mode & ~OTHERS)
+    """Take from others what they may do with a file or a folder of this user's, if it is there; never with a device."""
+    if (path.is_file() or path.is_dir()) and (status := path.stat()).st_uid == os.geteuid():
+        path.chmod(stat.S_IMODE(status.st_mode) & ~OTHERS)

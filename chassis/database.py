@@ -30,9 +30,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceE
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
+from broker.private import make_database, make_folder
 from chassis.errors import DatabaseError, SchemaMismatch
 from chassis.fair_lock import FairLock
-from chassis.private import make_database, make_folder
 
 TURN_SECONDS = 10  #: how long a writer waits for those of this process that came before, or for a connection
 BUSY_SECONDS = 10  #: how long SQLite waits for a writer of another process
@@ -70,7 +70,7 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
 class Database:
     """Any SQLAlchemy URL. As a context manager it opens and closes."""
 
-    def __init__(self, url: str, metadata: sa.MetaData, *, schema_name: str, schema_version: int) -> None:
+    def __init__(self, url: str | sa.URL, metadata: sa.MetaData, *, schema_name: str, schema_version: int) -> None:
         self._url = parse_url(url)
         self._metadata = metadata
         self._schema = (schema_name, schema_version)
@@ -124,7 +124,7 @@ class Database:
 
     def __str__(self) -> str:
         """The URL as it may be shown."""
-        return self._url.set(query={}).render_as_string(hide_password=True)
+        return shown(self._url)
 
     @property
     def _is_sqlite(self) -> bool:
@@ -143,12 +143,8 @@ class Database:
                 "read_timeout": ANSWER_SECONDS,
                 "write_timeout": ANSWER_SECONDS,
             }
-        try:
+        with usable(self._url):
             engine = sa.create_engine(self._url, **options)
-        except ArgumentError as error:
-            raise DatabaseError(f"DATABASE_URL {self} is not possible: {error}") from error
-        except ModuleNotFoundError as error:
-            raise DatabaseError(f"DATABASE_URL {self} needs the package {error.name!r}; install it with pip") from error
         if self._is_sqlite:
             sa.event.listen(engine, "connect", _set_up_sqlite)
             sa.event.listen(engine, "begin", _begin_sqlite)
@@ -166,10 +162,8 @@ class Database:
 
     def _try_connecting(self) -> None:
         """Unreachable is said at once; only what follows is tried again."""
-        try:
+        with usable(self._url):
             self._readers.connect().close()
-        except (TypeError, OSError) as error:  # an option after the `?` that the driver does not know or cannot use
-            raise DatabaseError(f"DATABASE_URL {self} is not possible: {error}") from error
 
     @property
     def _file(self) -> Path | None:
@@ -208,7 +202,42 @@ class Database:
             self._metadata.create_all(connection)
 
 
-def parse_url(url: str) -> sa.URL:
+def shown(url: sa.URL) -> str:
+    """The URL without what may be secret."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+@contextmanager
+def usable(url: sa.URL) -> Iterator[None]:
+    """Around making an engine, and connecting the first time: what cannot be used or reached is a `DatabaseError`.
+
+    A driver that does not know, or cannot use, a host or an option after the `?` raises whatever its code comes to.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        raise DatabaseError(f"database {shown(url)}: {_cause(error)}") from error
+    except ModuleNotFoundError as error:
+        says = f"needs the package {error.name!r}; install it with pip"
+        raise DatabaseError(f"DATABASE_URL {shown(url)} {says}") from error
+    except (ArgumentError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+        raise DatabaseError(f"DATABASE_URL {shown(url)} is not possible: {_without_options(error, url)}") from error
+
+
+def _without_options(error: Exception, url: sa.URL) -> str:
+    text = str(error)
+    for values in url.normalized_query.values():
+        for value in filter(None, values):
+            text = text.replace(value, "***")
+    return text
+
+
+def sqlite_url(path: Path) -> sa.URL:
+    """The URL of that very file; written into a string, a `?`, a `%20` or a `#` of its name would be the URL's."""
+    return sa.URL.create("sqlite", database=str(path))
+
+
+def parse_url(url: str | sa.URL) -> sa.URL:
     """A database URL as SQLAlchemy's, with the driver that this project installs for MySQL, unless it names one."""
     try:
         parsed = sa.make_url(url)

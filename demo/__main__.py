@@ -4,7 +4,7 @@ Needs nothing but Python and what `make setup` installed.
 
     make demo                                   # or: python -m demo
     make demo ARGS="--broker memory"            # another broker; both services in one process
-    make demo ARGS="--database mysql+pymysql://root@127.0.0.1/demo"
+    make demo ARGS="--database mysql://root@127.0.0.1/demo"
 
 You should see three people registered, an email sent to each, a fourth refused because the address is taken, and a last
 line from the ledger that says that nothing was lost. In a terminal it then stays up for you to play with.
@@ -37,8 +37,10 @@ import email_service.settings
 import user_service.settings
 from broker import BrokerError
 from broker.address import without_secrets
+from chassis.database import parse_url, usable
 from chassis.errors import ChassisError
 from chassis.settings import read
+from chassis.streams import open_what_is_closed
 from contracts.events import USER_REGISTERED
 from demo.api_client import ClientError, NewUser, Refused, Services
 from demo.ledger import Balance, Ledger, LedgerError
@@ -136,14 +138,19 @@ def environments(options: argparse.Namespace, data: Path) -> dict[str, dict[str,
 
 def own_database(url: str, service: str) -> str:
     """The URL of a database for this service alone, next to the one given; made on MySQL when it is not there."""
-    server = sa.make_url(url)
+    server = parse_url(url)
     own = server.set(database=f"{server.database or 'demo'}_{service}")
     if own.get_backend_name() in ("mysql", "mariadb"):
-        engine = sa.create_engine(server.set(database=""), poolclass=sa.NullPool)
-        name = engine.dialect.identifier_preparer.quote_identifier(own.database or "")
-        with engine.begin() as connection:
-            connection.execute(sa.text(f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb4"))
+        with usable(server):
+            _create_database(server.set(database=""), own.database or "")
     return own.render_as_string(hide_password=False)
+
+
+def _create_database(server: sa.URL, name: str) -> None:
+    engine = sa.create_engine(server, poolclass=sa.NullPool)
+    quoted = engine.dialect.identifier_preparer.quote_identifier(name)
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE IF NOT EXISTS {quoted} CHARACTER SET utf8mb4"))
 
 
 def balance(settings: Mapping[str, Mapping[str, str]]) -> Balance:
@@ -183,6 +190,7 @@ def _assignments(settings: Mapping[str, str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; the exit status."""
+    open_what_is_closed()
     options = _options(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: sys.exit(128 + received))  # leaves every `with` on its way
@@ -207,7 +215,7 @@ def perform(broker_name: str, settings: Mapping[str, Mapping[str, str]], console
             play(services, story)
         if sys.stdin.isatty():
             story.tell("ledger", str(balance(settings)), "bold")
-            stay(stage, settings["email_service"], console)
+            stay(stage, stage.settings["email_service"], console)
             return 0
     result = balance(settings)
     story.tell("ledger", str(result), "bold")

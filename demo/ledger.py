@@ -24,17 +24,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 import broker
 from broker.numbers import Number
-from chassis.database import parse_url
+from chassis.database import parse_url, shown, sqlite_url, usable
 from chassis.errors import ChassisError
 from chassis.settings import read
+from chassis.streams import open_what_is_closed
 from contracts.events import USER_REGISTERED
 from email_service.consumer import GROUP
 from email_service.tables import InboxRow
@@ -116,7 +116,7 @@ class Balance:
 class Ledger:
     """Joins both databases and the broker by user id."""
 
-    def __init__(self, users_url: str, emails_url: str, group: broker.Group) -> None:
+    def __init__(self, users_url: str | sa.URL, emails_url: str | sa.URL, group: broker.Group) -> None:
         self._users = Store(users_url)
         self._emails = Store(emails_url)
         self._group = group
@@ -189,12 +189,10 @@ class Ledger:
 class Store:
     """The database of a service, which may not be there yet; read, and never written."""
 
-    def __init__(self, url: str) -> None:
-        try:
-            self._url = parse_url(url)
+    def __init__(self, url: str | sa.URL) -> None:
+        self._url = parse_url(url)
+        with usable(self._url):
             self._engine = sa.create_engine(_read_only(self._url), poolclass=sa.NullPool)
-        except (ArgumentError, ModuleNotFoundError) as error:
-            raise LedgerError(f"this database URL cannot be used: {error}") from error
 
     @contextmanager
     def reading(self, table: type[DeclarativeBase]) -> Iterator[Session | None]:
@@ -203,6 +201,8 @@ class Store:
             yield None
             return
         try:
+            with usable(self._url):
+                self._engine.connect().close()
             with Session(self._engine) as session:
                 yield session if sa.inspect(session.connection()).has_table(table.__tablename__) else None
         except DBAPIError as error:
@@ -210,7 +210,7 @@ class Store:
 
     def __str__(self) -> str:
         """The URL as it may be shown."""
-        return self._url.render_as_string(hide_password=True)
+        return shown(self._url)
 
     def _is_missing(self) -> bool:
         return self._url.get_backend_name() == "sqlite" and not Path(self._url.database or "").is_file()
@@ -219,7 +219,7 @@ class Store:
 def _read_only(url: sa.URL) -> sa.URL:
     """SQLite must not make the file."""
     if url.get_backend_name() == "sqlite":
-        return url.set(database=f"file:{quote(url.database or '')}", query={"mode": "ro", "uri": "true"})
+        return url.set(database=Path(url.database or "").absolute().as_uri(), query={"mode": "ro", "uri": "true"})
     return url
 
 
@@ -234,14 +234,15 @@ def open_ledger(settings: Settings) -> Iterator[Ledger]:
         observer=True,
     ) as bus:
         yield Ledger(
-            settings.users_database_url or f"sqlite:///{settings.data_dir / 'users.db'}",
-            settings.emails_database_url or f"sqlite:///{settings.data_dir / 'emails.db'}",
+            settings.users_database_url or sqlite_url(settings.data_dir / "users.db"),
+            settings.emails_database_url or sqlite_url(settings.data_dir / "emails.db"),
             bus.group(USER_REGISTERED, GROUP),
         )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Count, say what was found, and give the exit status."""
+    open_what_is_closed()
     given = _parser().parse_args(arguments)
     try:
         balance = _settle(read(Settings, os.environ), given.wait, given.settle_seconds)

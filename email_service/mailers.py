@@ -9,6 +9,8 @@ A mailer that returns has handed the email over; one that could not raises `Mail
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import smtplib
 import uuid
@@ -17,9 +19,11 @@ from pathlib import Path
 from typing import Protocol, TextIO
 
 from broker.address import without_secrets
-from chassis.private import make_file, make_folder
+from broker.private import make_file, make_folder
 from email_service.errors import MailError, UnknownMailer
 from email_service.mail import Mail, compose
+
+log = logging.getLogger(__name__)
 
 SMTP_PORT = 25
 MAX_PORT = 65535
@@ -38,14 +42,22 @@ class Mailer(Protocol):
 
 @dataclass(frozen=True)
 class ConsoleMailer:
-    """Says that it sends, and sends nothing."""
+    """Says that it sends, and sends nothing: the mailbox is what `GET /emails` shows.
+
+    So an email counts as sent when its line cannot be printed, because the terminal or the pipe is gone: to try again
+    would mend nothing, and would make a dead letter of each event.
+    """
 
     stream: TextIO
 
     def send(self, mail: Mail) -> None:
         """Print the tutorial's line, whole even when several threads print."""
-        self.stream.write(f"[SENDING A EMAIL TO {mail.name}...]\n")
-        self.stream.flush()
+        try:
+            self.stream.write(f"[SENDING A EMAIL TO {mail.name}...]\n")
+            self.stream.flush()
+        except OSError as error:
+            log.warning("cannot print (%s): from now on simulated emails are only in GET /emails", error.strerror)
+            _print_nowhere(self.stream)
 
 
 @dataclass(frozen=True)
@@ -93,6 +105,12 @@ def mailer(url: str, sender: str, stdout: TextIO) -> Mailer:
     if (match := SMTP_URL.fullmatch(url)) and (port := int(match["port"] or SMTP_PORT)) <= MAX_PORT:
         return SmtpMailer(match["host"], port, sender)
     raise UnknownMailer(f"MAIL_URL {without_secrets(url)!r} is none of console:, file:DIR, smtp://HOST:PORT")
+
+
+def _print_nowhere(stream: TextIO) -> None:
+    """What is printed from now on, or waits in the buffer, is gone; it would fail again each time and when we end."""
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
+import sqlalchemy as sa
 from pydantic import BeforeValidator, EmailStr
 from pydantic import Field as Allowed
 
+from chassis.database import sqlite_url
 from chassis.settings import DelaySeconds, LeaseSeconds, Port, ServiceSettings
 
 #: as text: numbers with commas
@@ -33,6 +35,6 @@ class Settings(ServiceSettings):
     claim_seconds: LeaseSeconds = 30  #: longer than any email takes to send
 
     @property
-    def database(self) -> str:
+    def database(self) -> str | sa.URL:
         """The URL of this service's own database."""
-        return self.database_url or f"sqlite:///{self.data_dir / 'emails.db'}"
+        return self.database_url or sqlite_url(self.data_dir / "emails.db")

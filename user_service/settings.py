@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+import sqlalchemy as sa
 from pydantic import Field as Allowed
 
+from chassis.database import sqlite_url
 from chassis.settings import KeepSeconds, LeaseSeconds, Port, ServiceSettings
 
 BcryptCost = Annotated[int, Allowed(ge=4, le=16)]
@@ -26,6 +28,6 @@ class Settings(ServiceSettings):
     delivery: Literal["outbox", "direct"] = "outbox"  #: `direct` loses events when the process or the broker dies
 
     @property
-    def database(self) -> str:
+    def database(self) -> str | sa.URL:
         """The URL of this service's own database."""
-        return self.database_url or f"sqlite:///{self.data_dir / 'users.db'}"
+        return self.database_url or sqlite_url(self.data_dir / "users.db")

@@ -197,6 +197,11 @@ def test_an_error_does_not_quote_the_row(database: Database) -> None:
     [
         ("mysql://root:geheim@127.0.0.1:1/x?program_name=geheim", r"root:\*\*\*@127.0.0.1:1/x: Can't connect"),
         ("mysql://root:geheim@127.0.0.1:1/x?nosuch=geheim", "is not possible: .*nosuch"),
+        ("mysql://root:geheim@127.0.0.1:1/x?connect_timeout=geheim", "x is not possible: invalid literal"),
+        ("mysql://root:geheim@127.0.0.1:1/x?ssl_ca=/nosuch", "x is not possible: .*No such file"),
+        ("mysql://root:geheim@a..b/x", "a..b/x is not possible: "),
+        ("mysql+mysqldb://root:geheim@host/x", "needs the package 'MySQLdb'"),
+        ("sqlite:///x.db?timeout=geheim", r"x\.db is not possible: "),
         ("geheim", "not a URL"),
         ("mysql://root:geheim@host:port/x", "not a URL"),
         ("nosuch://root:geheim@host/x", r"root:\*\*\*@host/x is not possible"),

@@ -10,7 +10,7 @@ import pytest
 import email_service.settings
 import user_service.settings
 from chassis.errors import SettingsError
-from chassis.settings import ServiceSettings, read
+from chassis.settings import ServiceSettings, defaults, read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,20 @@ def test_variables_become_fields_of_their_types() -> None:
 def test_an_empty_variable_counts_as_unset() -> None:
     """A line `PORT=` in an .env file leaves the default."""
     assert read(Settings, {"URL": "x:", "PORT": ""}) == Settings(url="x:")
+
+
+def test_a_file_with_the_line_ends_of_windows_means_the_same() -> None:
+    """A shell that reads such an .env file leaves a carriage return at the end of each value."""
+    assert read(Settings, {"URL": "x:\r", "PORT": "\r", "LOG_LEVEL": "DEBUG\r"}) == Settings(
+        url="x:", log_level="DEBUG"
+    )
+
+
+def test_the_defaults_are_written_as_one_would_set_them() -> None:
+    """Whoever sets them all to that changes nothing; a variable without a default is empty."""
+    written = defaults(Settings)
+    assert written.pop("URL") == ""
+    assert read(Settings, {"URL": "x:", **written}) == Settings(url="x:")
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
+import pty
 import re
 import socket
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -160,3 +164,26 @@ def test_a_mail_url_that_names_no_mailer_is_refused(url: str) -> None:
     with pytest.raises(UnknownMailer, match="smtp://HOST:PORT") as refusal:
         mailer(url, SENDER, io.StringIO())
     assert "secret" not in str(refusal.value)
+
+
+PRINTER = """
+import logging, sys
+from email_service.mail import Mail
+from email_service.mailers import mailer
+logging.basicConfig(level="INFO", format="%(message)s")
+for name in ("Ada", "Zoe"):
+    mailer("console:", "me@example.com", sys.stdout).send(Mail("<1@x>", name, "x@example.com", "Hello", "Hello"))
+"""
+
+
+@pytest.mark.parametrize(("opened", "why"), [(os.pipe, "Broken pipe"), (pty.openpty, "Input/output error")])
+def test_the_console_mailer_outlives_its_terminal(opened: Callable[[], tuple[int, int]], why: str) -> None:
+    """The simulated email counts as sent; that nobody sees it is said once, and the exit status is that of success."""
+    reader, writer = opened()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-c", PRINTER], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    os.close(writer)
+    assert ended.stderr == f"cannot print ({why}): from now on simulated emails are only in GET /emails\n"
+    assert ended.returncode == 0
