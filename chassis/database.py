@@ -25,7 +25,15 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    StatementError,
+)
 from sqlalchemy.orm import Session
 
 from chassis.errors import DatabaseError, SchemaMismatch
@@ -77,7 +85,7 @@ class Database:
     def open(self) -> None:
         """Make the tables that are missing; `DatabaseError` when it cannot be used, or has another version."""
         self._make_folder()
-        with self._errors((DBAPIError,)):
+        with self._errors():
             self._try_connecting()
             _until_others_are_done(self._make_tables)
 
@@ -149,11 +157,13 @@ class Database:
         return engine
 
     @contextmanager
-    def _errors(self, kinds: tuple[type[DBAPIError], ...] = (OperationalError, InterfaceError)) -> Iterator[None]:
-        """What the database's driver raises, as one line; the driver's message never has the password in it."""
+    def _errors(self) -> Iterator[None]:
+        """What the database's driver raises, as one line: never with the password, and never with a row or its SQL."""
         try:
             yield
-        except kinds as error:
+        except IntegrityError:
+            raise
+        except StatementError as error:
             raise DatabaseError(f"database {self}: {_cause(error)}") from error
 
     def _try_connecting(self) -> None:
@@ -224,6 +234,10 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
 
 
-def _cause(error: DBAPIError) -> object:
-    """What the driver said: the last argument, after MySQL's error number."""
-    return error.orig.args[-1] if error.orig and error.orig.args else error.orig
+def _cause(error: StatementError) -> object:
+    """What the driver said of the connection; of a statement, which it would quote, only its kind and number."""
+    arguments = error.orig.args if error.orig else ()
+    if isinstance(error, OperationalError | InterfaceError):
+        return arguments[-1] if arguments else error.orig  # the last one, after MySQL's error number
+    number = arguments[0] if arguments and isinstance(arguments[0], int) else ""
+    return f"it refuses a statement: {type(error.orig).__name__} {number}".rstrip()
