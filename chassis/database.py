@@ -26,7 +26,15 @@ from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    StatementError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
@@ -81,7 +89,7 @@ class Database:
     def open(self) -> None:
         """Make the tables that are missing; `DatabaseError` when it cannot be used, or has another version."""
         self._make_file()
-        with self._errors((DBAPIError,)):
+        with self._errors():
             self._try_connecting()
             _until_others_are_done(self._make_tables)
 
@@ -124,7 +132,7 @@ class Database:
 
     def __str__(self) -> str:
         """The URL as it may be shown."""
-        return shown(self._url)
+        return shown_url(self._url)
 
     @property
     def _is_sqlite(self) -> bool:
@@ -151,11 +159,13 @@ class Database:
         return engine
 
     @contextmanager
-    def _errors(self, kinds: tuple[type[DBAPIError], ...] = (OperationalError, InterfaceError)) -> Iterator[None]:
-        """What the database's driver raises, as one line; the driver's message never has the password in it."""
+    def _errors(self) -> Iterator[None]:
+        """What the database's driver raises, as one line: never with the password, and never with a row or its SQL."""
         try:
             yield
-        except kinds as error:
+        except IntegrityError:
+            raise
+        except StatementError as error:
             raise DatabaseError(f"database {self}: {_cause(error)}") from error
         except (TimeoutError, PoolTimeout) as error:
             raise DatabaseError(f"database {self}: {error}") from error
@@ -202,7 +212,7 @@ class Database:
             self._metadata.create_all(connection)
 
 
-def shown(url: sa.URL) -> str:
+def shown_url(url: sa.URL) -> str:
     """The URL without what may be secret."""
     return url.set(query={}).render_as_string(hide_password=True)
 
@@ -216,12 +226,12 @@ def usable(url: sa.URL) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise DatabaseError(f"database {shown(url)}: {_cause(error)}") from error
+        raise DatabaseError(f"database {shown_url(url)}: {_cause(error)}") from error
     except ModuleNotFoundError as error:
         says = f"needs the package {error.name!r}; install it with pip"
-        raise DatabaseError(f"DATABASE_URL {shown(url)} {says}") from error
+        raise DatabaseError(f"DATABASE_URL {shown_url(url)} {says}") from error
     except (ArgumentError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
-        raise DatabaseError(f"DATABASE_URL {shown(url)} is not possible: {_without_options(error, url)}") from error
+        raise DatabaseError(f"DATABASE_URL {shown_url(url)} is not possible: {_without_options(error, url)}") from error
 
 
 def _without_options(error: Exception, url: sa.URL) -> str:
@@ -272,6 +282,10 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
 
 
-def _cause(error: DBAPIError) -> object:
-    """What the driver said: the last argument, after MySQL's error number."""
-    return error.orig.args[-1] if error.orig and error.orig.args else error.orig
+def _cause(error: StatementError) -> object:
+    """What the driver said of the connection; of a statement, which it would quote, only its kind and number."""
+    arguments = error.orig.args if error.orig else ()
+    if isinstance(error, OperationalError | InterfaceError):
+        return arguments[-1] if arguments else error.orig  # the last one, after MySQL's error number
+    number = arguments[0] if arguments and isinstance(arguments[0], int) else ""
+    return f"it refuses a statement: {type(error.orig).__name__} {number}".rstrip()

@@ -10,7 +10,8 @@ are not in DATA_DIR. It ends with
 
 and exits with 0 when every user is emailed or dead-lettered, 1 when somebody is lost, 3 when that cannot be known yet.
 A user is lost when nothing is on its way and nothing has changed for the settle time, which is the lease of a message
-whose consumer has died; until then the line says `settling`. Exit status 2: it could not count.
+whose consumer has died; until then the line says `settling`. Exit status 2: it could not count, or not say so, whatever
+the reason: status 1 is for a loss alone.
 """
 
 from __future__ import annotations
@@ -31,16 +32,17 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 import broker
 from broker.numbers import Number
-from chassis.database import parse_url, shown, sqlite_url, usable
+from chassis.database import parse_url, shown_url, sqlite_url, usable
 from chassis.errors import ChassisError
 from chassis.settings import read
-from chassis.streams import open_what_is_closed
+from chassis.text import shown
 from contracts.events import USER_REGISTERED
+from demo.command import FAILED, run
 from email_service.consumer import GROUP
 from email_service.tables import InboxRow
 from user_service.tables import OutboxRow, User
 
-BALANCED, LOST, FAILED, SETTLING = 0, 1, 2, 3  #: exit status
+BALANCED, LOST, SETTLING = 0, 1, 3  #: exit status; 2 is `FAILED`
 
 WAIT_SECONDS = 60.0
 SETTLE_SECONDS = broker.SubscribeOptions().lease_seconds
@@ -210,7 +212,7 @@ class Store:
 
     def __str__(self) -> str:
         """The URL as it may be shown."""
-        return shown(self._url)
+        return shown_url(self._url)
 
     def _is_missing(self) -> bool:
         return self._url.get_backend_name() == "sqlite" and not Path(self._url.database or "").is_file()
@@ -242,15 +244,17 @@ def open_ledger(settings: Settings) -> Iterator[Ledger]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Count, say what was found, and give the exit status."""
-    open_what_is_closed()
-    given = _parser().parse_args(arguments)
+    return run("ledger", lambda: _count(_parser().parse_args(arguments)))
+
+
+def _count(given: argparse.Namespace) -> int:
     try:
         balance = _settle(read(Settings, os.environ), given.wait, given.settle_seconds)
     except (LedgerError, ChassisError, broker.BrokerError) as error:
-        print(f"ledger: {error}", file=sys.stderr)
+        print(f"ledger: {shown(str(error))}", file=sys.stderr)
         return FAILED
     for user_id in balance.lost[:SHOWN]:
-        print(f"LOST user {user_id}")
+        print(f"LOST user {shown(user_id)}")
     if len(balance.lost) > SHOWN:
         print(f"LOST and {len(balance.lost) - SHOWN} more")
     print(balance)

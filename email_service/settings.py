@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 import sqlalchemy as sa
-from pydantic import BeforeValidator, EmailStr
+from pydantic import AfterValidator, BeforeValidator, validate_email
 from pydantic import Field as Allowed
 
 from chassis.database import sqlite_url
@@ -18,6 +18,11 @@ RetryDelays = Annotated[
 ]
 
 
+def _sender(text: str) -> str:
+    name, address = validate_email(text)
+    return f"{name} <{address}>" if "<" in text else address
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings(ServiceSettings):
     """Read once, by `__main__.py`."""
@@ -27,7 +32,7 @@ class Settings(ServiceSettings):
     broker_secret: str | None = field(default=None, repr=False)
     port: Port = 8001
     mail_url: str = "console:"  #: `console:`, `file:DIR` or `smtp://HOST:PORT`
-    mail_from: EmailStr = "welcome@example.com"
+    mail_from: Annotated[str, AfterValidator(_sender)] = "welcome@example.com"  #: or `Name <welcome@example.com>`
     concurrency: Annotated[int, Allowed(ge=1, le=100)] = 4  #: emails sent at a time
     retry_delays: RetryDelays = (0.2, 1, 5, 30, 120)  #: seconds before attempt 2, 3 and so on; the last repeats
     max_attempts: Annotated[int, Allowed(ge=1, le=1000)] = 8  #: then an event is a dead letter

@@ -18,6 +18,7 @@ from broker.testing import eventually
 from chassis.database import Database, sqlite_url
 from contracts.events import USER_REGISTERED, UserRegistered
 from demo import ledger
+from demo.command import FAILED
 from demo.ledger import Balance, Ledger, LedgerError, Store
 from email_service.consumer import GROUP
 from email_service.tables import InboxRow
@@ -235,7 +236,7 @@ def test_what_cannot_be_counted_is_one_line_and_status_2(
     """On standard error, and never a LOST 0."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(variable, value)
-    assert ledger.main(["--no-wait"]) == ledger.FAILED
+    assert ledger.main(["--no-wait"]) == FAILED
     out, error = capsys.readouterr()
     assert out == ""
     assert line in error
