@@ -7,9 +7,18 @@ PEERS  := $(VENV)/.bench
 UV     := $(shell command -v uv 2>/dev/null)
 NEW    := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; do \
-                      $$p -c '$(NEW)' 2>/dev/null && { echo $$p; break; }; done)
+                      $$p -Ic '$(NEW)' 2>/dev/null && { echo $$p; break; }; done)
 ARGS   ?=
 
+# Whether .venv can be used: a Python that was removed leaves a link to nowhere, one that was upgraded finds no packages.
+WHOLE  := import os, sys, sysconfig; sys.exit(not os.path.isdir(sysconfig.get_path("purelib")))
+IS_WHOLE = $(BIN)/python -Ic '$(WHOLE)' 2>/dev/null
+
+# Settings of this shell that would make pip install elsewhere; which index it asks stays as it is.
+OWN_PIP = unset PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON; PIP_USER=0 $(BIN)/python -Im pip
+
+COMPOSE = docker compose version >/dev/null 2>&1 || { \
+              echo "Docker with Compose 2.24 or newer is needed: https://docs.docker.com/compose/install/" >&2; exit 2; }
 COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 \
               --generate-hashes --no-annotate --no-emit-index-url --quiet
 
@@ -29,13 +38,16 @@ demo: $(STAMP)  ## run the whole application on this machine and watch events tr
 	@$(BIN)/python -m demo $(ARGS)
 
 up:  ## the same in containers, with MySQL, a real broker and a mailbox: BROKER=nats (needs Docker)
+	@$(COMPOSE)
 	@docker compose up --build --wait --remove-orphans $(ARGS)
 	@docker compose ps --format 'table {{.Service}}\t{{.Status}}\t{{.Ports}}'
 
 down:  ## stop the containers; ARGS=-v forgets their data, too (of the BROKER that is named)
+	@$(COMPOSE)
 	@docker compose down --remove-orphans $(ARGS)
 
 logs:  ## follow what every container says
+	@$(COMPOSE)
 	@docker compose logs --follow $(ARGS)
 
 test: $(STAMP)  ## run every test that needs no containers
@@ -91,24 +103,30 @@ $(PEERS): $(STAMP) locks/bench.lock
 ifneq ($(UV),)
 	@$(UV) pip install --quiet --python $(BIN)/python -r locks/bench.lock
 else
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r locks/bench.lock
+	@$(OWN_PIP) install --quiet --disable-pip-version-check -r locks/bench.lock
 endif
 	@touch $@
+
+ifneq ($(shell test ! -e $(STAMP) || $(IS_WHOLE) || echo broken),)
+.PHONY: $(STAMP)
+endif
 
 $(STAMP): locks/dev.lock
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none is on the PATH. \
 	Install one, or name it: make setup PYTHON=/path/to/python3" >&2; exit 2; }
+	@test ! -e $(VENV) || $(IS_WHOLE) || { rm -rf $(VENV); \
+	    echo "The Python that $(VENV) was made with is gone, or is another version now: $(VENV) is made anew"; }
 	@echo "Installing locks/dev.lock into $(VENV), once: a minute or so ($$($(PYTHON) -V), $(if $(UV),uv,pip))"
 ifneq ($(UV),)
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
 	@$(UV) pip sync --quiet --python $(BIN)/python locks/dev.lock
 	@touch $@
 else
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make environments. \
+	@$(PYTHON) -Ic 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make environments. \
 	On Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -Im venv $(VENV)
 	@rm -f $@.new
-	@{ $(BIN)/python -m pip install --disable-pip-version-check -r locks/dev.lock && touch $@.new; } \
+	@{ $(OWN_PIP) install --disable-pip-version-check -r locks/dev.lock && touch $@.new; } \
 	    | awk '/^Collecting/ { printf "."; fflush() } END { print "" }'
 	@mv $@.new $@
 endif

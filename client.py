@@ -5,7 +5,8 @@ Needs both services, each in a terminal of its own: `python -m user_service` and
     python client.py                                # 学院君, as in the tutorial
     python client.py --count 100 --concurrency 8    # many, with latencies
 
-You should see each user registered and each email sent. Exit status: 0 all of them; 1 not all; 2 no user service.
+You should see each user registered and each email sent.
+Exit status: 0 all of them; 1 not all; 2 no user service, or the client itself failed.
 """
 
 from __future__ import annotations
@@ -20,17 +21,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from math import ceil
+from types import MappingProxyType
 from typing import Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
-from demo.api_client import ClientError, NewUser, NothingListens, NotYet, Services
+from chassis.text import shown
+from demo.api_client import ClientError, NewUser, NotYet, NoUserService, Services
+from demo.command import FAILED, Screen, run
 
 USERS_URL = "http://127.0.0.1:8000"
 EMAILS_URL = "http://127.0.0.1:8001"
 NAMES = ("学院君", "Ada Lovelace", "Zoë 🦊", "Олена", "محمد")
 PATIENCE_SECONDS = 30.0
+MOST = MappingProxyType({"count": 10_000_000, "concurrency": 1000, "timeout": 24 * 3600})
 SHOW_SECONDS = 0.1  #: between two looks at how far it is
 LINE_SECONDS = 2.0  #: between lines of progress where there is no terminal
 MOST_PROBLEMS = 5  #: shown at the end
@@ -63,7 +69,7 @@ def _said_once(console: Console) -> Iterator[Callable[[NotYet], None]]:
         nonlocal said
         if str(reason) != said:
             said = str(reason)
-            spinner.update(f"waiting: {said}")
+            spinner.update(Text(shown(f"waiting: {said}")))
             if not console.is_terminal:
                 console.print(f"waiting     {said}")
 
@@ -181,8 +187,11 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
-    options = _options(arguments)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    return run("client", lambda: _run(_options(arguments)))
+
+
+def _run(options: argparse.Namespace) -> int:
+    console = Screen()
     services = Services(options.url, options.emails_url, options.timeout, 2 * options.concurrency)
     try:
         services.check()
@@ -191,10 +200,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         return 0 if _many(services, options, console) else 1
     except ClientError as error:
-        print(f"client: {error}", file=sys.stderr)
-        return 2 if isinstance(error, NothingListens) else 1
-    except KeyboardInterrupt:
-        return 130
+        print(f"client: {shown(str(error))}", file=sys.stderr)
+        return FAILED if isinstance(error, NoUserService) else 1
     finally:
         services.close()
 
@@ -225,8 +232,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--url", default=USERS_URL, help="where the user service is")
     parser.add_argument("--emails-url", default=EMAILS_URL, help="where the email service is")
     options = parser.parse_args(arguments)
-    if not (options.count > 0 and options.concurrency > 0 and options.timeout > 0):
-        parser.error("--count, --concurrency and --timeout must be above zero")
+    for name, most in MOST.items():
+        if not 0 < getattr(options, name) <= most:
+            parser.error(f"--{name} must be above zero, and at most {most:,}")
     return options
 
 

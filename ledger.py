@@ -2,7 +2,10 @@
 
 import sys
 
-from demo.ledger import main
-
 if __name__ == "__main__":
+    try:
+        from demo.ledger import main
+    except ImportError as error:  # Python's own status for that is 1, which says that somebody is lost
+        print(f"ledger: {error}: `make setup` installs what it needs into .venv", file=sys.stderr)
+        sys.exit(2)
     sys.exit(main())

@@ -46,6 +46,7 @@ README's table is generated from that, and `broker.testing` holds every broker t
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -60,11 +61,15 @@ from broker.address import without_secrets
 from broker.engine.source import Source
 from broker.engine.subscription import Handler, Subscription
 from broker.errors import BrokerError, DrainTimeout, Reject
+from broker.handlers import check_callable
 from broker.message import Event, Message, check
 from broker.names import checked
+from broker.numbers import Number
 from broker.options import OptionArguments, Options, SubscribeArguments, SubscribeOptions, known
 
 log = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 5.0  #: how long a broker may take, after its drain, to let go of its server
 
 
 @dataclass(frozen=True)
@@ -218,6 +223,7 @@ class Broker(ABC):
         handlers it returns at once, and ends when the handler does.
         """
         seconds = self.options.drain_seconds if within_seconds is None else within_seconds
+        Number(-math.inf, math.inf).check("within_seconds", seconds)  # what is left of a stop may be below zero
         deadline = time.monotonic() + min(seconds, threading.TIMEOUT_MAX)
         with self._lifecycle:
             if not self._connected:
@@ -230,7 +236,11 @@ class Broker(ABC):
         elif others is None:
             self._end(deadline, ending)
         elif not in_handler:
-            others.wait()
+            self._await_others(others, deadline)
+
+    def _await_others(self, others: threading.Event, deadline: float) -> None:
+        if not others.wait(max(0.0, deadline - time.monotonic()) + CLOSE_SECONDS):
+            raise DrainTimeout(self.describe("another thread is still disconnecting it"))
 
     def _end(self, deadline: float, ending: threading.Event) -> None:
         try:
@@ -283,14 +293,11 @@ class Broker(ABC):
 
         Once this returns, the subscription is in force: what is published from now on is delivered. With `reads`, the
         handler gets the object that `reads.from_message(message)` makes; a message that it cannot read is rejected.
+
+        A handler that does nothing when it is called, such as an `async def`, is refused. One that returns an awaitable
+        has failed.
         """
-        checked(topic, "topic")
-        known(SubscribeOptions, options)
-        chosen = SubscribeOptions(**options)
-        if not self.promises.jitter:
-            chosen = replace(chosen, jitter=0.0)
-        if chosen.group is not None:
-            checked(chosen.group, "group")
+        chosen = self._choose(topic, handler, options)
         with self._lifecycle:
             self._must_be_connected()
             if self._ending:
@@ -313,21 +320,36 @@ class Broker(ABC):
     def subscriber(
         self, topic: str, *, reads: type[Thing], **options: Unpack[SubscribeArguments]
     ) -> Callable[[Callable[[Thing], Any]], Callable[[Thing], Any]]: ...
-    def subscriber(self, topic: str, **options: Any) -> Callable[[Any], Any]:
+    def subscriber(
+        self, topic: str, *, reads: Any = None, **options: Unpack[SubscribeArguments]
+    ) -> Callable[[Any], Any]:
         """Decorator: `@b.subscriber("user.registered", group="email-service")` subscribes the function.
 
         Before `connect` it is noted, and subscribed by each `connect` from then on; so a module is written top down.
         """
 
         def decorate(handler: Any) -> Any:
+            self._choose(topic, handler, options)
             with self._lifecycle:
-                subscribe = partial(self.subscribe, topic, handler, **options)
+                subscribe = partial(self.subscribe, topic, handler, reads=reads, **options)
                 self._decorated.append(subscribe)
                 if self._connected:
                     subscribe()
             return handler
 
         return decorate
+
+    def _choose(self, topic: str, handler: object, options: SubscribeArguments) -> SubscribeOptions:
+        """Refuse what cannot be subscribed, with the reason."""
+        checked(topic, "topic")
+        check_callable(handler, "handler")
+        known(SubscribeOptions, options)
+        chosen = SubscribeOptions(**options)
+        if not self.promises.jitter:
+            chosen = replace(chosen, jitter=0.0)
+        if chosen.group is not None:
+            checked(chosen.group, "group")
+        return chosen
 
     def publisher(self, topic: str) -> Publisher:
         """A publisher of objects to one topic."""

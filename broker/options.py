@@ -6,11 +6,34 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypedDict
 
 from broker.engine.report import Settled
 from broker.errors import BrokerError
+from broker.handlers import check_callable
 from broker.message import Event
+from broker.numbers import Number
+
+DAY = 24 * 3600  #: seconds
+
+#: what the numbers below may be; nothing waits longer than a day at a time, and nothing is kept longer than ten years
+NUMBERS = MappingProxyType(
+    {
+        "publish_timeout_seconds": Number(0.001, DAY),
+        "drain_seconds": Number(0, DAY),
+        "retention_seconds": Number(0, 3650 * DAY),
+        "concurrency": Number(1, 1000, whole=True),
+        "max_attempts": Number(1, 1000, whole=True),
+        "lease_seconds": Number(0.001, DAY),
+        "jitter": Number(0, 1),
+        "prefetch": Number(1, 100_000, whole=True),
+    }
+)
+DELAY = Number(0, DAY)
+MOST_DELAYS = 100
+FLAGS = ("observer", "auto_ack")
+CALLABLES = ("on_error", "on_settled")
 
 
 @dataclass(frozen=True)
@@ -27,6 +50,9 @@ class Options:
     registry: str = "file"  #: http only: how publishers find the members
     observer: bool = False  #: http only: look, and deliver nothing that a dead publisher left
     secret: str | None = field(default=None, repr=False)  #: http only: the shared secret; made in `data_dir` when None
+
+    def __post_init__(self) -> None:
+        _check(self)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Options:
@@ -52,13 +78,24 @@ class SubscribeOptions:
     prefetch: int = 200  #: how many messages may be with this member at a time; fewer where it asks for them (ADR 15)
 
     def __post_init__(self) -> None:
-        for name in ("concurrency", "max_attempts", "lease_seconds", "prefetch"):
-            if getattr(self, name) <= 0:
-                raise BrokerError(f"{name}={getattr(self, name)} is not possible: it must be above zero")
-        if not self.retry_delays or min(self.retry_delays) < 0:
-            raise BrokerError(
-                f"retry_delays={self.retry_delays} must name at least one delay in seconds, none negative"
-            )
+        _check(self)
+        if not isinstance(self.retry_delays, tuple | list) or not 0 < len(self.retry_delays) <= MOST_DELAYS:
+            raise BrokerError(f"retry_delays must be a tuple of 1 to {MOST_DELAYS:,} delays in seconds")
+        for delay in self.retry_delays:
+            DELAY.check("retry_delays: a delay", delay)
+        object.__setattr__(self, "retry_delays", tuple(self.retry_delays))  # nobody changes them under way
+
+
+def _check(options: Options | SubscribeOptions) -> None:
+    """Refuse what can never work, before it ends a thread somewhere else."""
+    for option in fields(options):
+        name, value = option.name, getattr(options, option.name)
+        if name in NUMBERS:
+            NUMBERS[name].check(name, value)
+        elif name in FLAGS and not isinstance(value, bool):
+            raise BrokerError(f"{name} must be True or False, not a {type(value).__name__}")
+        elif name in CALLABLES and value is not None:
+            check_callable(value, name)
 
 
 class OptionArguments(TypedDict, total=False):

@@ -4,7 +4,10 @@ waitress itself closes a connection on which nothing comes. Here these are close
 
 - one on which no request came wholly in `IDLE_SECONDS`, however often a byte of it did ("slowloris");
 - one that has taken nothing of its answer for as long: a thread may wait to write more of it;
-- when there are too many, the one that has waited longest for its client: so a health probe always gets in.
+- when there are too many, the one that has waited longest for its client: so a health probe always gets in;
+- one whose client has gone while its request waited for a thread: nobody would read the answer.
+
+A request that has waited too long for a thread is answered with a 503: it has changed nothing, and may be sent again.
 """
 
 from __future__ import annotations
@@ -16,10 +19,20 @@ from typing import Any
 
 from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask, WSGITask
+from waitress.utilities import Error
 
+from chassis.dispatcher import WAIT_SECONDS
 from chassis.problems import MEDIA_TYPE, SECURITY_HEADERS, document
 
+GONE_SECONDS = 1.0  #: before that, a client that sends no more may still want to read
 ROOM = 10  #: connections that are kept free; at its limit, waitress would take no more
+
+
+class Busy(Error):
+    """There are not enough threads for all who ask."""
+
+    code = 503
+    reason = "Service Unavailable"
 
 
 class Refusal(ErrorTask):
@@ -30,6 +43,8 @@ class Refusal(ErrorTask):
         body = document(error.code, error.body)
         self.status = f"{error.code} {error.reason}"
         self.response_headers = [("Content-Type", MEDIA_TYPE), *SECURITY_HEADERS.items()]
+        if isinstance(error, Busy):
+            self.response_headers.append(("Retry-After", "1"))
         self.content_length = len(body)
         self.set_close_on_finish()
         self.write(body)
@@ -52,6 +67,7 @@ class Channel(HTTPChannel):
 
     def __init__(self, server: Any, *args: Any, **options: Any) -> None:
         self.waiting_since = time.time()  #: for a whole request
+        self._queued_at = time.monotonic()
         others = list(server.active_channels.values())
         super().__init__(server, *args, **options)
         if len(others) >= self.adj.connection_limit - ROOM:
@@ -71,10 +87,40 @@ class Channel(HTTPChannel):
         with self.outbuf_lock:  # not between putting an answer there and sending what the network takes of it
             return bool(self.total_outbufs_len) and self.last_activity < long_ago
 
+    @property
+    def path(self) -> str:
+        """Of the request that is next; none of one that waitress refuses."""
+        return getattr(self.requests[0], "path", "")
+
+    @property
+    def waits_seconds(self) -> float:
+        """How long a request has waited for a thread."""
+        return time.monotonic() - self._queued_at
+
+    def queued(self) -> None:
+        """A request begins to wait for a thread."""
+        self._queued_at = time.monotonic()
+
+    def refuse(self) -> None:
+        """Answer the request that is next with a 503."""
+        self.requests[0].error = Busy("too many requests are waiting; try again")
+
     def service(self) -> None:
-        """Answer one request."""
+        """Answer one request, if it is not too late for that."""
+        if self.waits_seconds > GONE_SECONDS and self._has_gone():
+            self.connected = False  # for waitress, which passes over it then
+        elif self.waits_seconds > WAIT_SECONDS:
+            self.refuse()
         super().service()
         self.waiting_since = time.time()
+
+    def _has_gone(self) -> bool:
+        try:
+            return self.socket is None or self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:  # it is waiting
+            return False
+        except OSError:
+            return True
 
 
 def hang_up_on_the_slow(server: Any, _: float) -> None:

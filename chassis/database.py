@@ -17,20 +17,32 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    StatementError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
+from broker.private import make_database, make_folder
 from chassis.errors import DatabaseError, SchemaMismatch
 from chassis.fair_lock import FairLock
 
+TURN_SECONDS = 10  #: how long a writer waits for those of this process that came before, or for a connection
 BUSY_SECONDS = 10  #: how long SQLite waits for a writer of another process
 CONNECT_SECONDS = 5  #: how long to wait for a database server
 ANSWER_SECONDS = 20  #: how long to wait for its answer to a statement; one that hangs would otherwise hang us, too
@@ -66,18 +78,18 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
 class Database:
     """Any SQLAlchemy URL. As a context manager it opens and closes."""
 
-    def __init__(self, url: str, metadata: sa.MetaData, *, schema_name: str, schema_version: int) -> None:
+    def __init__(self, url: str | sa.URL, metadata: sa.MetaData, *, schema_name: str, schema_version: int) -> None:
         self._url = parse_url(url)
         self._metadata = metadata
         self._schema = (schema_name, schema_version)
-        self._turn: AbstractContextManager[None] = FairLock() if self._is_sqlite else nullcontext()
+        self._turn: AbstractContextManager[None] = FairLock(TURN_SECONDS) if self._is_sqlite else nullcontext()
         self._readers = self._engine()
         self._writers = self._readers.execution_options(begin="BEGIN IMMEDIATE")
 
     def open(self) -> None:
         """Make the tables that are missing; `DatabaseError` when it cannot be used, or has another version."""
-        self._make_folder()
-        with self._errors((DBAPIError,)):
+        self._make_file()
+        with self._errors():
             self._try_connecting()
             _until_others_are_done(self._make_tables)
 
@@ -120,7 +132,7 @@ class Database:
 
     def __str__(self) -> str:
         """The URL as it may be shown."""
-        return self._url.set(query={}).render_as_string(hide_password=True)
+        return shown_url(self._url)
 
     @property
     def _is_sqlite(self) -> bool:
@@ -129,6 +141,8 @@ class Database:
     def _engine(self) -> sa.Engine:
         # hide_parameters: an error in the log would otherwise quote the row, password hash and all.
         options: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": True, "pool_size": POOL_SIZE}
+        if self._file or not self._is_sqlite:
+            options["pool_timeout"] = TURN_SECONDS
         if self._url.get_backend_name() in ("mysql", "mariadb"):
             options["isolation_level"] = "READ COMMITTED"
             options["connect_args"] = {
@@ -137,39 +151,48 @@ class Database:
                 "read_timeout": ANSWER_SECONDS,
                 "write_timeout": ANSWER_SECONDS,
             }
-        try:
+        with usable(self._url):
             engine = sa.create_engine(self._url, **options)
-        except ArgumentError as error:
-            raise DatabaseError(f"DATABASE_URL {self} is not possible: {error}") from error
-        except ModuleNotFoundError as error:
-            raise DatabaseError(f"DATABASE_URL {self} needs the package {error.name!r}; install it with pip") from error
         if self._is_sqlite:
             sa.event.listen(engine, "connect", _set_up_sqlite)
             sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
 
     @contextmanager
-    def _errors(self, kinds: tuple[type[DBAPIError], ...] = (OperationalError, InterfaceError)) -> Iterator[None]:
-        """What the database's driver raises, as one line; the driver's message never has the password in it."""
+    def _errors(self) -> Iterator[None]:
+        """What the database's driver raises, as one line: never with the password, and never with a row or its SQL."""
         try:
             yield
-        except kinds as error:
+        except IntegrityError:
+            raise
+        except StatementError as error:
             raise DatabaseError(f"database {self}: {_cause(error)}") from error
+        except (TimeoutError, PoolTimeout) as error:
+            raise DatabaseError(f"database {self}: {error}") from error
 
     def _try_connecting(self) -> None:
         """Unreachable is said at once; only what follows is tried again."""
-        try:
+        with usable(self._url):
             self._readers.connect().close()
-        except (TypeError, OSError) as error:  # an option after the `?` that the driver does not know or cannot use
-            raise DatabaseError(f"DATABASE_URL {self} is not possible: {error}") from error
 
-    def _make_folder(self) -> None:
-        if self._is_sqlite and self._url.database:
-            folder = Path(self._url.database).parent
+    @property
+    def _file(self) -> Path | None:
+        """Where SQLite keeps the database; None of a server, and in memory."""
+        name, query = self._url.database or ":memory:", self._url.query
+        if not self._is_sqlite or name == ":memory:" or query.get("mode") == "memory":
+            return None
+        is_uri = name.startswith("file:") and "uri" in query
+        return Path(unquote(urlsplit(name).path) if is_uri else name)
+
+    def _make_file(self) -> None:
+        """Nobody else may read it, nor what SQLite puts beside it."""
+        if file := self._file:
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(file.parent)
             except OSError as error:
-                raise DatabaseError(f"cannot make the data folder {folder}: {error.strerror}") from error
+                raise DatabaseError(f"cannot make the data folder {file.parent}: {error.strerror}") from error
+            with suppress(OSError):  # SQLite says it, too, as of any file that it cannot use
+                make_database(file)
 
     def _make_tables(self) -> None:
         """Checks first, so that a database of another version is left as it is.
@@ -189,7 +212,42 @@ class Database:
             self._metadata.create_all(connection)
 
 
-def parse_url(url: str) -> sa.URL:
+def shown_url(url: sa.URL) -> str:
+    """The URL without what may be secret."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+@contextmanager
+def usable(url: sa.URL) -> Iterator[None]:
+    """Around making an engine, and connecting the first time: what cannot be used or reached is a `DatabaseError`.
+
+    A driver that does not know, or cannot use, a host or an option after the `?` raises whatever its code comes to.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        raise DatabaseError(f"database {shown_url(url)}: {_cause(error)}") from error
+    except ModuleNotFoundError as error:
+        says = f"needs the package {error.name!r}; install it with pip"
+        raise DatabaseError(f"DATABASE_URL {shown_url(url)} {says}") from error
+    except (ArgumentError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+        raise DatabaseError(f"DATABASE_URL {shown_url(url)} is not possible: {_without_options(error, url)}") from error
+
+
+def _without_options(error: Exception, url: sa.URL) -> str:
+    text = str(error)
+    for values in url.normalized_query.values():
+        for value in filter(None, values):
+            text = text.replace(value, "***")
+    return text
+
+
+def sqlite_url(path: Path) -> sa.URL:
+    """The URL of that very file; written into a string, a `?`, a `%20` or a `#` of its name would be the URL's."""
+    return sa.URL.create("sqlite", database=str(path))
+
+
+def parse_url(url: str | sa.URL) -> sa.URL:
     """A database URL as SQLAlchemy's, with the driver that this project installs for MySQL, unless it names one."""
     try:
         parsed = sa.make_url(url)
@@ -224,6 +282,10 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
 
 
-def _cause(error: DBAPIError) -> object:
-    """What the driver said: the last argument, after MySQL's error number."""
-    return error.orig.args[-1] if error.orig and error.orig.args else error.orig
+def _cause(error: StatementError) -> object:
+    """What the driver said of the connection; of a statement, which it would quote, only its kind and number."""
+    arguments = error.orig.args if error.orig else ()
+    if isinstance(error, OperationalError | InterfaceError):
+        return arguments[-1] if arguments else error.orig  # the last one, after MySQL's error number
+    number = arguments[0] if arguments and isinstance(arguments[0], int) else ""
+    return f"it refuses a statement: {type(error.orig).__name__} {number}".rstrip()

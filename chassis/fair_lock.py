@@ -11,9 +11,10 @@ from types import TracebackType
 
 
 class FairLock:
-    """First come, first served. Use it in a `with` statement; it is not reentrant."""
+    """First come, first served; `TimeoutError` after so many seconds. For a `with` statement; it is not reentrant."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
         self._state = threading.Lock()
         self._held = False
         self._turns: deque[threading.Lock] = deque()
@@ -26,7 +27,8 @@ class FairLock:
             turn = threading.Lock()
             turn.acquire()
             self._turns.append(turn)
-        turn.acquire()  # until `__exit__` of the one before us
+        if not turn.acquire(timeout=self._timeout_seconds):  # until `__exit__` of the one before us
+            self._give_up(turn)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -36,3 +38,9 @@ class FairLock:
                 self._turns.popleft().release()  # handed over: never free in between, so nobody can jump in
             else:
                 self._held = False
+
+    def _give_up(self, turn: threading.Lock) -> None:
+        with self._state:
+            if turn in self._turns:  # or else it was handed over in this very moment
+                self._turns.remove(turn)
+                raise TimeoutError(f"its turn did not come in {self._timeout_seconds:g} s")

@@ -15,7 +15,9 @@ from chassis import problems
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-ALWAYS_OPEN = frozenset({"/health/live", "/metrics"})
+LIVE = "/health/live"
+ALWAYS_OPEN = frozenset({LIVE, "/metrics"})
+PROBES = ALWAYS_OPEN | {"/health/ready"}
 
 
 class Gate:

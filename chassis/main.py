@@ -10,7 +10,7 @@ def service(settings: Settings) -> Iterator[Server]:
         yield server
 
 if __name__ == "__main__":
-    sys.exit(run("user-service", Settings, service, expected=(BrokerError,)))
+    sys.exit(run("user-service", Settings, service, expected=[BrokerError], arguments=sys.argv[1:]))
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -27,7 +28,8 @@ from typing import Protocol, TypeVar
 
 from chassis import logs
 from chassis.errors import ChassisError
-from chassis.settings import ServiceSettings, read
+from chassis.settings import ServiceSettings, defaults, read
+from chassis.streams import open_what_is_closed
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +53,22 @@ def as_it_is(part: Part) -> Part:
     return part
 
 
-def run(name: str, cls: type[Settings], service: Service[Settings], *, expected: Sequence[type[Exception]] = ()) -> int:
+def run(
+    name: str,
+    cls: type[Settings],
+    service: Service[Settings],
+    *,
+    expected: Sequence[type[Exception]] = (),
+    arguments: Sequence[str] = (),
+) -> int:
     """Run the service until SIGTERM or SIGINT, then leave its context, which drains it; the exit status.
 
-    What is `expected` to go wrong, and every `ChassisError`, becomes one line on standard error.
+    What is `expected` to go wrong, and every `ChassisError`, becomes one line on standard error. With the argument
+    `--help` it only says what it is, and which settings it reads.
     """
+    open_what_is_closed()
+    if arguments:
+        return _answer(name, cls, arguments)
     clear_errors: tuple[type[Exception], ...] = (ChassisError, *expected)
     try:
         with stop_signals() as wait_for_stop:
@@ -70,6 +83,25 @@ def run(name: str, cls: type[Settings], service: Service[Settings], *, expected:
         print(f"{name}: {error}", file=sys.stderr)
         return FAILED
     return 0
+
+
+def _answer(name: str, cls: type[Settings], arguments: Sequence[str]) -> int:
+    """Whoever gives arguments wants to know something, or takes this for another program; the exit status."""
+    logs.configure(name)  # its streams print every script
+    if arguments[0] in ("-h", "--help"):
+        print(_help(name, cls))
+        return 0
+    word = re.split("[=:]", arguments[0])[0]  # what comes after it may have a password in it
+    print(f"{name}: unknown argument {word!r}; settings come from the environment: --help lists them", file=sys.stderr)
+    return FAILED
+
+
+def _help(name: str, cls: type[Settings]) -> str:
+    """What the program is, from the head of its file, and the settings with their defaults."""
+    purpose = sys.modules["__main__"].__doc__ or name
+    lines = [f"  {variable}={default}" for variable, default in defaults(cls).items()]
+    heading = "Settings with their defaults, from the environment; .env.example explains each:"
+    return "\n".join([purpose.strip(), "", heading, "", *lines])
 
 
 @contextmanager

@@ -31,6 +31,10 @@ SECURITY_HEADERS = MappingProxyType(
 )
 
 
+#: RFC 9110's names where Pythons before 3.13 have older ones
+TITLES = MappingProxyType({413: "Content Too Large", 422: "Unprocessable Content"})
+
+
 class FieldError(TypedDict):
     """One field of a request and what is wrong with it."""
 
@@ -50,7 +54,8 @@ class Problem(Exception):
 
 def document(status: int, detail: str, errors: Sequence[FieldError] = ()) -> bytes:
     """The problem as JSON. The type is left out, which means that the title is the status in words."""
-    problem = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    title = TITLES.get(status) or HTTPStatus(status).phrase
+    problem = {"title": title, "status": status, "detail": detail}
     if errors:
         problem["errors"] = list(errors)
     return json.dumps(problem).encode()

@@ -7,7 +7,7 @@
     # here: nobody listens
 
 waitress reads a request wholly before a thread of the app sees it, so slow or half-sent ones hold up nobody; when there
-are too many of them, or they take too long, `channel.py` hangs up.
+are too many of them, or they take too long, `channel.py` hangs up. Probes have threads of their own: `dispatcher.py`.
 It cannot stop gracefully by itself: `Server._answer_what_runs` does that with its loop.
 """
 
@@ -26,6 +26,7 @@ from waitress import wasyncore
 from waitress.server import create_server
 
 from chassis.channel import Channel, hang_up_on_the_slow
+from chassis.dispatcher import Dispatcher
 from chassis.drain import Drain
 from chassis.errors import ServerError
 from chassis.gate import Gate
@@ -119,9 +120,9 @@ class Server:
 def _waitress(gate: Gate, listening: socket.socket, sockets: dict[int, Any], threads: int) -> Any:
     server: Any = create_server(
         gate,
+        _dispatcher=Dispatcher(threads),  # what waitress's own tests use, too
         map=sockets,
         sockets=[listening],
-        threads=threads,
         ident=None,
         connection_limit=CONNECTIONS,
         channel_timeout=IDLE_SECONDS,
@@ -137,10 +138,12 @@ def _waitress(gate: Gate, listening: socket.socket, sockets: dict[int, Any], thr
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind)
+        family, address = _address(host, port)
+        listening = socket.socket(family, socket.SOCK_STREAM)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or a restart waits for old connections
+            if address[0] == "::" and socket.has_dualstack_ipv6():  # IPv4, too, whatever the system is set to
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             listening.bind(address)
             listening.listen()
         except OSError:
@@ -148,7 +151,18 @@ def _listen(host: str, port: int) -> socket.socket:
             raise
     except OSError as error:
         raise ServerError(f"cannot listen on {host} port {port}: {error.strerror}; see HOST and PORT") from error
+    except UnicodeError as error:  # what Python raises for a name that has an empty or a long part
+        raise ServerError(f"cannot listen on {host} port {port}: this is no name of a host; see HOST") from error
     return listening
+
+
+def _address(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
+    """Of a name that has several, IPv4: `localhost` is 127.0.0.1, as clients are told. `*` is every interface."""
+    if host == "*":
+        host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104  # whoever writes `*` asks for it
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+    return family, address
 
 
 def _url(listening: socket.socket) -> str:

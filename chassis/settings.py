@@ -29,8 +29,10 @@ Settings = TypeVar("Settings", bound="DataclassInstance")
 Port = Annotated[int, Allowed(ge=0, le=65535)]  #: 0 takes a free one
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)]
 LogFormat = Literal["auto", "console", "json"]
-DrainSeconds = Annotated[float, Allowed(ge=0, le=3600)]
-LeaseSeconds = Annotated[float, Allowed(gt=0, le=3600)]
+DrainSeconds = Annotated[float, Allowed(ge=0, le=3600, allow_inf_nan=False)]
+LeaseSeconds = Annotated[float, Allowed(ge=0.001, le=3600, allow_inf_nan=False)]
+KeepSeconds = Annotated[float, Allowed(gt=0, le=366 * 24 * 3600, allow_inf_nan=False)]
+DelaySeconds = Annotated[float, Allowed(ge=0, le=24 * 3600, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,17 +54,29 @@ def read(cls: type[Settings], environ: Mapping[str, str]) -> Settings:
     `SettingsError` names the first variable that is missing or not possible, and what is allowed.
     """
     hints = get_type_hints(cls, include_extras=True)
-    given = {f.name: environ[f.name.upper()] for f in fields(cls) if environ.get(f.name.upper())}
+    values = {f.name: environ.get(f.name.upper(), "").rstrip("\r") for f in fields(cls)}  # Windows' .env ends lines so
+    given = {name: value for name, value in values.items() if value}
     for f in fields(cls):
         if f.name not in given and f.default is MISSING and f.default_factory is MISSING:
             raise SettingsError(f"{f.name.upper()} is not set")
     return cls(**{f.name: _validated(f, hints[f.name], given[f.name]) for f in fields(cls) if f.name in given})
 
 
+def defaults(cls: type[Settings]) -> dict[str, str]:
+    """The default of each variable, as one would write it; empty where it is unset or there is none."""
+    return {f.name.upper(): "" if f.default in (None, MISSING) else _written(f.default) for f in fields(cls)}
+
+
+def _written(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_written, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _validated(f: Field[Any], hint: Any, text: str) -> object:
     try:
         return TypeAdapter(hint).validate_python(text)
     except ValidationError as error:
-        variable = f"{f.name.upper()}={text!r}" if f.repr else f.name.upper()
+        variable = f"{f.name.upper()}={text!r:.80}" if f.repr else f.name.upper()
         allowed = error.errors(include_url=False, include_input=False)[0]["msg"]
         raise SettingsError(f"{variable} is not possible: {allowed[:1].lower()}{allowed[1:]}") from None

@@ -35,6 +35,7 @@ EVENT_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")  #: safe as a key, in a Message-
 
 #: One side of an address: what RFC 5322 lets stand there without quotes, in any script (RFC 6532).
 _ATOM = r"""[^@\s\x00-\x1f\x7f()<>\[\]:;,\\"]+"""
+_DOMAIN = _ATOM.replace("@", "@=?")  #: so that nothing in a domain looks like an encoded word (RFC 2047)
 
 _TYPE = re.compile(r"(?P<name>.+)\.v(?P<version>[0-9]+)", re.DOTALL)
 _TRACEPARENT = re.compile(r"00-(?!0{32})(?P<trace>[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-(?P<flags>[0-9a-f]{2})")
@@ -145,8 +146,8 @@ class _Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, hide_input_in_errors=True)
 
     id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    name: str = Field(min_length=1)
-    email: str = Field(max_length=320, pattern=rf"^{_ATOM}@{_ATOM}$")
+    name: str = Field(min_length=1, max_length=200)
+    email: str = Field(max_length=320, pattern=rf"^{_ATOM}@{_DOMAIN}$")
     created_at: Annotated[AwareDatetime, BeforeValidator(_rfc_3339), Field(strict=False)]
 
 

@@ -4,11 +4,11 @@ Needs nothing but Python and what `make setup` installed.
 
     make demo                                   # or: python -m demo
     make demo ARGS="--broker memory"            # another broker; both services in one process
-    make demo ARGS="--database mysql+pymysql://root@127.0.0.1/demo"
+    make demo ARGS="--database mysql://root@127.0.0.1/demo"
 
 You should see three people registered, an email sent to each, a fourth refused because the address is taken, and a last
 line from the ledger that says that nothing was lost. In a terminal it then stays up for you to play with.
-Exit status: 0 when all of that happened, 1 when not.
+Exit status: 0 when all of that happened, 1 when not; 2 when the demo itself failed.
 """
 
 from __future__ import annotations
@@ -37,10 +37,13 @@ import email_service.settings
 import user_service.settings
 from broker import BrokerError
 from broker.address import without_secrets
+from chassis.database import parse_url, usable
 from chassis.errors import ChassisError
 from chassis.settings import read
+from chassis.text import shown
 from contracts.events import USER_REGISTERED
 from demo.api_client import ClientError, NewUser, Refused, Services
+from demo.command import Screen, run
 from demo.ledger import Balance, Ledger, LedgerError
 from demo.processes import Stage, StageError, free_ports
 from email_service.consumer import GROUP
@@ -62,9 +65,10 @@ class Story:
     def tell(self, who: str, what: str, style: str = "", at: datetime | None = None, event_id: str = "") -> None:
         """One line: time, who, what, and the beginning of the event's id."""
         time = (at or datetime.now(UTC)).astimezone().strftime("%H:%M:%S.%f")[:-3]
-        parts: list[tuple[str, str]] = [(f"{time}  ", "dim"), (f"{who:<15}", COLOURS.get(who, "")), (what, style)]
+        parts: list[tuple[str, str]] = [(f"{time}  ", "dim"), (f"{who:<15}", COLOURS.get(who, ""))]
+        parts.append((shown(what), style))
         if event_id:
-            parts.append((f"  event {event_id[:8]}", "dim"))
+            parts.append((f"  event {shown(event_id[:8])}", "dim"))
         self._console.print(Text.assemble(*parts))
 
     def line(self, process: str, line: str) -> None:
@@ -136,14 +140,19 @@ def environments(options: argparse.Namespace, data: Path) -> dict[str, dict[str,
 
 def own_database(url: str, service: str) -> str:
     """The URL of a database for this service alone, next to the one given; made on MySQL when it is not there."""
-    server = sa.make_url(url)
+    server = parse_url(url)
     own = server.set(database=f"{server.database or 'demo'}_{service}")
     if own.get_backend_name() in ("mysql", "mariadb"):
-        engine = sa.create_engine(server.set(database=""), poolclass=sa.NullPool)
-        name = engine.dialect.identifier_preparer.quote_identifier(own.database or "")
-        with engine.begin() as connection:
-            connection.execute(sa.text(f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb4"))
+        with usable(server):
+            _create_database(server.set(database=""), own.database or "")
     return own.render_as_string(hide_password=False)
+
+
+def _create_database(server: sa.URL, name: str) -> None:
+    engine = sa.create_engine(server, poolclass=sa.NullPool)
+    quoted = engine.dialect.identifier_preparer.quote_identifier(name)
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE IF NOT EXISTS {quoted} CHARACTER SET utf8mb4"))
 
 
 def balance(settings: Mapping[str, Mapping[str, str]]) -> Balance:
@@ -159,18 +168,22 @@ def stay(stage: Stage, settings: Mapping[str, str], console: Console) -> None:
     """Keep running until Ctrl-C, and say what there is to try."""
     client = f"client.py --url {stage.url('user_service')} --emails-url {stage.url('email_service')}"
     console.print(
-        "\nBoth services are running, and this window goes on telling. In another one, in this folder, try\n"
-        f"\n  {PYTHON} {client}"
-        f"\n  {PYTHON} {client} --count 100 --concurrency 4"
+        Text(
+            "\nBoth services are running, and this window goes on telling. In another one, in this folder, try\n"
+            f"\n  {PYTHON} {client}"
+            f"\n  {PYTHON} {client} --count 100 --concurrency 4"
+        )
     )
     if stage.pid("email_service") != stage.pid("user_service"):
         console.print(
-            f"  kill -9 {stage.pid('email_service')}"
-            "\n      The email service is dead. Register somebody now: that works, and the email waits."
-            f"\n  {_assignments(settings)} {PYTHON} -m email_service"
-            "\n      It is back, and sends what it missed."
+            Text(
+                f"  kill -9 {stage.pid('email_service')}"
+                "\n      The email service is dead. Register somebody now: that works, and the email waits."
+                f"\n  {_assignments(settings)} {PYTHON} -m email_service"
+                "\n      It is back, and sends what it missed."
+            )
         )
-    console.print("\nCtrl-C in this window ends everything.")
+    console.print(Text("\nCtrl-C in this window ends everything."))
     with suppress(KeyboardInterrupt):
         threading.Event().wait()
 
@@ -183,18 +196,18 @@ def _assignments(settings: Mapping[str, str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; the exit status."""
-    options = _options(arguments)
+    return run("demo", lambda: _run(_options(arguments)))
+
+
+def _run(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: sys.exit(128 + received))  # leaves every `with` on its way
-    console = Console(highlight=False, markup=False, soft_wrap=True)
     try:
         with folder(options.keep) as data:
-            return perform(options.broker, environments(options, data), console)
+            return perform(options.broker, environments(options, data), Screen())
     except (ClientError, StageError, LedgerError, ChassisError, BrokerError, SQLAlchemyError) as error:
-        print(f"demo: {str(error).splitlines()[0]}", file=sys.stderr)
+        print(f"demo: {shown(str(error).splitlines()[0])}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
 
 
 def perform(broker_name: str, settings: Mapping[str, Mapping[str, str]], console: Console) -> int:
@@ -207,7 +220,7 @@ def perform(broker_name: str, settings: Mapping[str, Mapping[str, str]], console
             play(services, story)
         if sys.stdin.isatty():
             story.tell("ledger", str(balance(settings)), "bold")
-            stay(stage, settings["email_service"], console)
+            stay(stage, stage.settings["email_service"], console)
             return 0
     result = balance(settings)
     story.tell("ledger", str(result), "bold")

@@ -4,17 +4,19 @@ What fails for a moment is asked again, until the patience is used up. That is s
 user's id: the same registration twice registers once.
 
 ClientError             anything below; the text says what did not happen and why
-├── NothingListens      there is no user service at that address
+├── NoUserService       nobody listens at that address, or somebody else does
+├── NoEmailService      somebody else listens at that address
 ├── Refused             the user service understood, and will not
 └── NotYet              no answer, a server error, or no email so far: worth another try
 """
 
 from __future__ import annotations
 
+import json
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -26,6 +28,12 @@ from tenacity.nap import sleep_using_event
 
 REQUEST_SECONDS = (3.05, 15.0)  #: to connect, to answer
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.01, 0.5
+MAX_ANSWER_BYTES = 1_000_000  #: ours are a thousandth of that; a stranger's may have no end
+CHUNK_BYTES = 64 * 1024
+PROBLEM = "application/problem+json"  #: what each refusal of ours is (RFC 9457)
+
+USER = ("id", "name", "email", "created_at")  #: the fields of a user, all of them text
+EMAIL = ("event_id", "to", "subject")  #: those of an email that are used here
 
 Answer = TypeVar("Answer")
 
@@ -34,8 +42,12 @@ class ClientError(Exception):
     """What was asked for did not happen; the text says what and why."""
 
 
-class NothingListens(ClientError):
-    """There is no user service at that address."""
+class NoUserService(ClientError):
+    """Nobody listens at that address, or somebody else does."""
+
+
+class NoEmailService(ClientError):
+    """Somebody else listens at that address."""
 
 
 class Refused(ClientError):
@@ -74,23 +86,22 @@ class Services:
         self._session.mount("http://", HTTPAdapter(pool_maxsize=connections))
 
     def check(self) -> None:
-        """`NothingListens` when nobody is at the user service's address."""
+        """`NoUserService` when nobody is at the user service's address."""
         try:
-            self._session.get(f"{self.users_url}/health/live", timeout=REQUEST_SECONDS)
-        except requests.RequestException as error:
-            raise NothingListens(
+            live = f"{self.users_url}/health/live"
+            self._session.get(live, timeout=REQUEST_SECONDS, stream=True, allow_redirects=False).close()
+        except (requests.RequestException, ValueError) as error:  # a ValueError: no URL
+            raise NoUserService(
                 f"no user service at {self.users_url}: start it with `python -m user_service`"
             ) from error
 
     def register(self, user: NewUser) -> dict[str, Any]:
         """The user as stored; `Refused` with the service's reason."""
-        answer: dict[str, Any] = self._patiently(lambda: self._call("POST", f"{self.users_url}/users", user.form()))
-        return answer
+        return self._patiently(lambda: self._user("POST", "/users", user.form()))
 
     def user(self, user_id: str) -> dict[str, Any]:
         """The user, read back."""
-        answer: dict[str, Any] = self._patiently(lambda: self._call("GET", f"{self.users_url}/users/{user_id}"))
-        return answer
+        return self._patiently(lambda: self._user("GET", f"/users/{user_id}"))
 
     def email(
         self, user_id: str, since: float | None = None, waiting: Callable[[NotYet], None] | None = None
@@ -125,28 +136,40 @@ class Services:
             reraise=True,
         )(call)
 
+    def _user(self, method: str, path: str, form: dict[str, str] | None = None) -> dict[str, Any]:
+        try:
+            return _with_fields(USER, self._call(method, f"{self.users_url}{path}", json=form))
+        except _NotOurs as error:
+            raise NoUserService(f"what answers at {self.users_url} is no user service of ours: {error}") from error
+
     def _email(self, user_id: str) -> dict[str, Any]:
         try:
-            emails = self._call("GET", f"{self.emails_url}/emails", params={"user_id": user_id})["emails"]
+            answer = self._call("GET", f"{self.emails_url}/emails", params={"user_id": user_id})
+            emails = [_with_fields(EMAIL, email) for email in _emails(answer)]
         except NotYet as error:
             raise NotYet(f"no email service: start it with `python -m email_service` ({error})") from error
+        except _NotOurs as error:
+            raise NoEmailService(f"what answers at {self.emails_url} is no email service of ours: {error}") from error
         if not emails:
             raise NotYet("no email so far")
-        email: dict[str, Any] = emails[0]
-        return email
+        return emails[0]
 
-    def _call(
-        self, method: str, url: str, body: dict[str, str] | None = None, params: dict[str, str] | None = None
-    ) -> Any:
+    def _call(self, method: str, url: str, **what: Any) -> Any:
+        """The JSON of a success; a redirect is none of ours, and would take the password elsewhere."""
         try:
-            answer = self._session.request(method, url, json=body, params=params, timeout=REQUEST_SECONDS)
-        except requests.RequestException as error:
+            with self._session.request(
+                method, url, timeout=REQUEST_SECONDS, stream=True, allow_redirects=False, **what
+            ) as answer:
+                status, text = answer.status_code, _read(answer)
+        except (requests.RequestException, UnicodeError) as error:  # the latter: a host that is no name
             raise NotYet(f"no answer from {url}") from error
-        if answer.status_code >= requests.codes.server_error:
-            raise NotYet(f"status {answer.status_code} from {url}")
-        if answer.status_code >= requests.codes.bad_request:
-            raise Refused(_reason(answer))
-        return answer.json()
+        if status >= requests.codes.server_error:
+            raise NotYet(f"status {status} from {url}")
+        if answer.headers.get("Content-Type", "").startswith(PROBLEM):
+            raise Refused(f"{status}, {_reason(_parsed(text, status))}")
+        if status not in (requests.codes.ok, requests.codes.created):
+            raise _NotOurs(f"it answers with status {status}")
+        return _parsed(text, status)
 
 
 def _tell(waiting: Callable[[NotYet], None] | None, outcome: Future[Any] | None) -> None:
@@ -155,11 +178,46 @@ def _tell(waiting: Callable[[NotYet], None] | None, outcome: Future[Any] | None)
         waiting(error)
 
 
-def _reason(answer: requests.Response) -> str:
-    """One line from a problem (RFC 9457)."""
+class _NotOurs(Exception):
+    """An answer that no service of ours gives."""
+
+
+def _read(answer: requests.Response) -> bytes:
+    """What it says; a stranger may go on for ever."""
+    text = b""
+    for chunk in answer.iter_content(CHUNK_BYTES):
+        text += chunk
+        if len(text) > MAX_ANSWER_BYTES:
+            raise _NotOurs(f"it answers with more than {MAX_ANSWER_BYTES:,} bytes")
+    return text
+
+
+def _parsed(text: bytes, status: int) -> Any:
     try:
-        problem = answer.json()
-        reasons = [f"{entry['field']} {entry['message']}" for entry in problem.get("errors", [])]
-        return f"{answer.status_code}, {'; '.join(reasons) or problem['detail']}"
-    except (ValueError, KeyError, TypeError):  # somebody else's server
-        return f"{answer.status_code}, {answer.reason}"
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # the latter: brackets in brackets
+        raise _NotOurs(f"it answers with status {status} and no JSON") from error
+
+
+def _with_fields(names: Sequence[str], answer: object) -> dict[str, Any]:
+    """The object, if it has these fields and they are text."""
+    if isinstance(answer, dict) and all(isinstance(answer.get(name), str) for name in names):
+        return answer
+    raise _NotOurs(f"it answers without {', '.join(names)}")
+
+
+def _emails(answer: object) -> list[object]:
+    if isinstance(answer, dict) and isinstance(answer.get("emails"), list):
+        emails: list[object] = answer["emails"]
+        return emails
+    raise _NotOurs("it answers without emails")
+
+
+def _reason(problem: object) -> str:
+    """One line from a problem (RFC 9457)."""
+    known = _with_fields(("detail",), problem)
+    errors = known.get("errors", [])
+    if not isinstance(errors, list):
+        raise _NotOurs("it answers with errors that are no list")
+    entries = [_with_fields(("field", "message"), entry) for entry in errors]
+    return "; ".join(f"{entry['field']} {entry['message']}" for entry in entries) or str(known["detail"])

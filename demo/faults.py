@@ -159,10 +159,11 @@ class _Broker:
         self.faults.at("after-publish")
 
     def subscribe(self, topic: str, handler: Handler, **options: Any) -> object:
-        def between_points(event: Event) -> None:
+        def between_points(event: Event) -> object:
             self.faults.at("after-receive")
-            handler(event)
+            result = handler(event)
             self.faults.at("before-ack")
+            return result
 
         return self.broker.subscribe(topic, between_points, **options)
 

@@ -10,7 +10,8 @@ are not in DATA_DIR. It ends with
 
 and exits with 0 when every user is emailed or dead-lettered, 1 when somebody is lost, 3 when that cannot be known yet.
 A user is lost when nothing is on its way and nothing has changed for the settle time, which is the lease of a message
-whose consumer has died; until then the line says `settling`. Exit status 2: it could not count.
+whose consumer has died; until then the line says `settling`. Exit status 2: it could not count, or not say so, whatever
+the reason: status 1 is for a loss alone.
 """
 
 from __future__ import annotations
@@ -24,26 +25,29 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 import broker
-from chassis.database import parse_url
+from broker.numbers import Number
+from chassis.database import parse_url, shown_url, sqlite_url, usable
 from chassis.errors import ChassisError
 from chassis.settings import read
+from chassis.text import shown
 from contracts.events import USER_REGISTERED
+from demo.command import FAILED, run
 from email_service.consumer import GROUP
 from email_service.tables import InboxRow
 from user_service.tables import OutboxRow, User
 
-BALANCED, LOST, FAILED, SETTLING = 0, 1, 2, 3  #: exit status
+BALANCED, LOST, SETTLING = 0, 1, 3  #: exit status; 2 is `FAILED`
 
 WAIT_SECONDS = 60.0
 SETTLE_SECONDS = broker.SubscribeOptions().lease_seconds
 POLL_SECONDS = 0.25
+WAIT = Number(0, 24 * 3600)  #: seconds
 SHOWN = 20  #: lost users named, at most
 
 
@@ -114,7 +118,7 @@ class Balance:
 class Ledger:
     """Joins both databases and the broker by user id."""
 
-    def __init__(self, users_url: str, emails_url: str, group: broker.Group) -> None:
+    def __init__(self, users_url: str | sa.URL, emails_url: str | sa.URL, group: broker.Group) -> None:
         self._users = Store(users_url)
         self._emails = Store(emails_url)
         self._group = group
@@ -187,12 +191,10 @@ class Ledger:
 class Store:
     """The database of a service, which may not be there yet; read, and never written."""
 
-    def __init__(self, url: str) -> None:
-        try:
-            self._url = parse_url(url)
+    def __init__(self, url: str | sa.URL) -> None:
+        self._url = parse_url(url)
+        with usable(self._url):
             self._engine = sa.create_engine(_read_only(self._url), poolclass=sa.NullPool)
-        except (ArgumentError, ModuleNotFoundError) as error:
-            raise LedgerError(f"this database URL cannot be used: {error}") from error
 
     @contextmanager
     def reading(self, table: type[DeclarativeBase]) -> Iterator[Session | None]:
@@ -201,6 +203,8 @@ class Store:
             yield None
             return
         try:
+            with usable(self._url):
+                self._engine.connect().close()
             with Session(self._engine) as session:
                 yield session if sa.inspect(session.connection()).has_table(table.__tablename__) else None
         except DBAPIError as error:
@@ -208,7 +212,7 @@ class Store:
 
     def __str__(self) -> str:
         """The URL as it may be shown."""
-        return self._url.render_as_string(hide_password=True)
+        return shown_url(self._url)
 
     def _is_missing(self) -> bool:
         return self._url.get_backend_name() == "sqlite" and not Path(self._url.database or "").is_file()
@@ -217,7 +221,7 @@ class Store:
 def _read_only(url: sa.URL) -> sa.URL:
     """SQLite must not make the file."""
     if url.get_backend_name() == "sqlite":
-        return url.set(database=f"file:{quote(url.database or '')}", query={"mode": "ro", "uri": "true"})
+        return url.set(database=Path(url.database or "").absolute().as_uri(), query={"mode": "ro", "uri": "true"})
     return url
 
 
@@ -232,22 +236,25 @@ def open_ledger(settings: Settings) -> Iterator[Ledger]:
         observer=True,
     ) as bus:
         yield Ledger(
-            settings.users_database_url or f"sqlite:///{settings.data_dir / 'users.db'}",
-            settings.emails_database_url or f"sqlite:///{settings.data_dir / 'emails.db'}",
+            settings.users_database_url or sqlite_url(settings.data_dir / "users.db"),
+            settings.emails_database_url or sqlite_url(settings.data_dir / "emails.db"),
             bus.group(USER_REGISTERED, GROUP),
         )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Count, say what was found, and give the exit status."""
-    given = _parser().parse_args(arguments)
+    return run("ledger", lambda: _count(_parser().parse_args(arguments)))
+
+
+def _count(given: argparse.Namespace) -> int:
     try:
         balance = _settle(read(Settings, os.environ), given.wait, given.settle_seconds)
     except (LedgerError, ChassisError, broker.BrokerError) as error:
-        print(f"ledger: {error}", file=sys.stderr)
+        print(f"ledger: {shown(str(error))}", file=sys.stderr)
         return FAILED
     for user_id in balance.lost[:SHOWN]:
-        print(f"LOST user {user_id}")
+        print(f"LOST user {shown(user_id)}")
     if len(balance.lost) > SHOWN:
         print(f"LOST and {len(balance.lost) - SHOWN} more")
     print(balance)
@@ -264,10 +271,12 @@ def _settle(settings: Settings, wait_seconds: float, settle_seconds: float) -> B
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ledger.py", description="Is anything lost?")
     wait, settle = "wait at most so many seconds for what is on its way", "state a loss only after so many quiet ones"
-    parser.add_argument("--wait", type=float, default=WAIT_SECONDS, metavar="SECONDS", help=f"{wait} (%(default)g)")
+    parser.add_argument(
+        "--wait", type=WAIT.parse, default=WAIT_SECONDS, metavar="SECONDS", help=f"{wait} (%(default)g)"
+    )
     parser.add_argument("--no-wait", dest="wait", action="store_const", const=0.0, help="say how it stands, at once")
     parser.add_argument(
-        "--settle-seconds", type=float, default=SETTLE_SECONDS, metavar="SECONDS", help=f"{settle} (%(default)g)"
+        "--settle-seconds", type=WAIT.parse, default=SETTLE_SECONDS, metavar="SECONDS", help=f"{settle} (%(default)g)"
     )
     return parser
 

@@ -48,18 +48,19 @@ class Stage:
     """Both services, running while the `with` statement does. `say(who, line)` gets every line they print.
 
     `services` maps each to its settings, on top of this process's own; with `one_process` they share one.
+    Where somebody else is quicker to listen on a port, the service is started again on another one; `settings` has it.
     """
 
     def __init__(self, services: Mapping[str, Settings], one_process: bool, say: Callable[[str, str], None]) -> None:
-        self._services = services
-        self._one_process = one_process
+        self.settings = {name: dict(settings) for name, settings in services.items()}
+        self._groups = [list(services)] if one_process else [[name] for name in services]
         self._say = say
         self._processes: dict[str, psutil.Popen] = {}
         self._followers: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
         try:
-            for group in [list(self._services)] if self._one_process else [[name] for name in self._services]:
+            for group in self._groups:
                 self._start(group)
             self._wait_until_ready()
         except BaseException:
@@ -76,8 +77,7 @@ class Stage:
         """Let the services drain, and kill what is left of them."""
         processes = set(self._processes.values())
         for process in processes:
-            with suppress(BrokenPipeError):
-                process.stdin.close()
+            _close_input(process)
         _, alive = psutil.wait_procs(processes, timeout=STOP_SECONDS)
         for stubborn in alive:
             stubborn.kill()
@@ -87,7 +87,7 @@ class Stage:
 
     def url(self, service: str) -> str:
         """Where it listens."""
-        return f"http://{HOST}:{self._services[service]['PORT']}"
+        return f"http://{HOST}:{self._port(service)}"
 
     def pid(self, service: str) -> int:
         """The process that it runs in."""
@@ -112,7 +112,7 @@ class Stage:
         follower = threading.Thread(target=self._follow, args=(process, group[0] if len(group) == 1 else TOGETHER))
         follower.start()
         self._followers.append(follower)
-        process.stdin.write(json.dumps({service: dict(self._services[service]) for service in group}) + "\n")
+        process.stdin.write(json.dumps({service: self.settings[service] for service in group}) + "\n")
         process.stdin.flush()
 
     def _follow(self, process: psutil.Popen, who: str) -> None:
@@ -124,12 +124,27 @@ class Stage:
         with requests.Session() as session:
             session.trust_env = False  # no proxy stands between us and this machine
             deadline = time.monotonic() + START_SECONDS
-            while not all(self._is_ready(session, service) for service in self._services):
-                if dead := self.dead():
-                    raise StageError(f"{' and '.join(dead)} did not start")
+            while not all(self._is_ready(session, service) for service in self.settings):
+                for group in self._groups:
+                    if self._processes[group[0]].poll() is not None:
+                        self._start_elsewhere(group)
                 if time.monotonic() > deadline:
                     raise StageError(f"the services were not ready after {START_SECONDS:.0f} s")
                 time.sleep(LOOK_SECONDS)
+
+    def _start_elsewhere(self, group: Sequence[str]) -> None:
+        """Start them again on other ports than those that somebody else took; `StageError` when that was not it."""
+        taken = [service for service in group if not _is_free(self._port(service))]
+        if not taken:
+            raise StageError(f"{' and '.join(group)} did not start")
+        for service, port in zip(taken, free_ports(*(0 for _ in taken)), strict=True):
+            self._say("demo", f"somebody else was quicker on port {self._port(service)}: {service} goes to {port}")
+            self.settings[service]["PORT"] = str(port)
+        _close_input(self._processes[group[0]])
+        self._start(group)
+
+    def _port(self, service: str) -> int:
+        return int(self.settings[service]["PORT"])
 
     def _is_ready(self, session: requests.Session, service: str) -> bool:
         try:
@@ -140,12 +155,18 @@ class Stage:
             return False
 
     def _listens(self, service: str) -> bool:
-        port = int(self._services[service]["PORT"])
+        port = self._port(service)
         try:
             connections = self._processes[service].net_connections()
         except psutil.Error:  # it has ended
             return False
         return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in connections)
+
+
+def _close_input(process: psutil.Popen) -> None:
+    """Let it end, if it has not."""
+    with suppress(BrokenPipeError):
+        process.stdin.close()
 
 
 def free_ports(*preferred: int) -> list[int]:
@@ -162,6 +183,11 @@ def _free_port(preferred: int, probes: ExitStack) -> int:
         with suppress(OSError):
             probe.bind((HOST, port))
             return port
+
+
+def _is_free(port: int) -> bool:
+    with ExitStack() as probe:
+        return _free_port(port, probe) == port
 
 
 # --- in the processes ----------------------------------------------------------------------------------------

@@ -73,4 +73,4 @@ def _broker(settings: Settings, metrics: Metrics) -> broker.Broker:
 
 
 if __name__ == "__main__":
-    sys.exit(run(NAME, Settings, service, expected=EXPECTED))
+    sys.exit(run(NAME, Settings, service, expected=EXPECTED, arguments=sys.argv[1:]))

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import broker
+from chassis.errors import DatabaseError
 from contracts.events import EventError, UserRegistered
-from email_service.inbox import Inbox
+from email_service.errors import RecipientRefused
+from email_service.inbox import Claim, Inbox
 from email_service.mail import Mail, welcome
 from email_service.mailers import Mailer
 
@@ -50,11 +52,21 @@ class SendWelcome:
             return False
         try:
             self.mailer.send(mail)
+        except RecipientRefused as refusal:
+            self._release(claim)
+            raise broker.Reject(str(refusal)) from refusal
         except Exception:
-            self.inbox.release(claim)
+            self._release(claim)
             raise
         self.inbox.mark_sent(claim)
         return True
+
+    def _release(self, claim: Claim) -> None:
+        """Whatever comes of it, the mailer's error says what became of the event; a claim ends by itself."""
+        try:
+            self.inbox.release(claim)
+        except DatabaseError as error:
+            log.warning("the claim is not released: %s", error, extra={"event_id": claim.event_id})
 
 
 def _read(message: broker.Message) -> UserRegistered:

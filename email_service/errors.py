@@ -4,6 +4,7 @@ EmailServiceError       anything below
 ├── UnknownMailer       `MAIL_URL` names none; the service does not start
 ├── Claimed             somebody else is sending this email right now; the broker tries the event again
 └── MailError           the email could not be handed over; the broker tries the event again
+    └── RecipientRefused    and never can be: the event is a dead letter at once
 """
 
 
@@ -20,4 +21,8 @@ class Claimed(EmailServiceError):
 
 
 class MailError(EmailServiceError):
-    """The mail server refused or could not be reached, or the folder could not be written."""
+    """For now: the mail server cannot be reached or does not want us, or the folder cannot be written."""
+
+
+class RecipientRefused(MailError):
+    """For good: the mail server does not take an email for this recipient; the text has its words."""

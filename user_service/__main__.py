@@ -1,4 +1,4 @@
-"""Runs the user service: `python -m user_service`. Settings come from the environment; see `settings.py`.
+r"""Runs the user service: `python -m user_service`. Settings come from the environment; see `settings.py`.
 
 It says `listening on http://127.0.0.1:8000`; then try
 
@@ -87,4 +87,4 @@ def _connected(bus: broker.Broker, drain: Drain) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(run(NAME, Settings, service, expected=EXPECTED))
+    sys.exit(run(NAME, Settings, service, expected=EXPECTED, arguments=sys.argv[1:]))

@@ -2,7 +2,7 @@
 
 RegistrationError       anything below
 ├── EmailTaken          somebody has that address, maybe in other letters
-└── IdTaken             that id is another user's, or was registered with another content
+└── IdTaken             that id is another user's, or was registered with another name or address
 """
 
 from __future__ import annotations
@@ -21,6 +21,6 @@ class EmailTaken(RegistrationError):
 
 
 class IdTaken(RegistrationError):
-    """That id belongs to a registration with another content, so this is no repetition of it."""
+    """That id belongs to a registration with another name or address, so this is no repetition of it."""
 
     field = "id"

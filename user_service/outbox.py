@@ -2,6 +2,8 @@
 
     add → claim → (publish) → mark_sent        or, when publishing fails, release
 
+What cannot leave is never removed: it keeps its claim, and is due again when that ends.
+
 A claim is a lease: when its relay dies, the rows are due again at `claimed_until`, and another relay, of this process
 or of another replica, takes them. Remembering "the last id that was published" instead would lose rows: ids are given
 out before the commit, so a lower one may become visible after a higher one was published.
@@ -15,13 +17,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
 
-from sqlalchemy import ColumnElement, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, LargeBinary, cast, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from broker import Message
+from broker import BrokerError, Message
+from broker.message import ID, check, read_header
 from user_service.tables import OutboxRow
 
 UNSENT = OutboxRow.sent_at.is_(None)
+#: As bytes: a driver that cannot read one value of a row would fail the whole query.
+TOPIC, HEADER, BODY = (cast(column, LargeBinary) for column in (OutboxRow.topic, OutboxRow.header, OutboxRow.body))
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class Entry:
     id: int
     topic: str
     message: Message
+    unfit: str = ""  #: why no broker would take it, as with a row that another program has written
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Claim:
 
     entries: Sequence[Entry]
     until: datetime
+    unfit: Sequence[Entry] = ()  #: found on the way, and claimed, too
 
 
 @dataclass(frozen=True)
@@ -60,16 +67,17 @@ class Outbox:
         row = {"topic": topic, "header": dict(message.header), "body": message.body, "created_at": now}
         self._session.execute(insert(OutboxRow), row)
 
-    def claim(self, limit: int, now: datetime, lease_seconds: float) -> Claim:
+    def claim(self, limit: int, now: datetime, lease_seconds: float, *conditions: ColumnElement[bool]) -> Claim:
         """The oldest messages that are due and nobody else has claimed: a run of one topic, `limit` at most."""
         free = or_(OutboxRow.claimed_until.is_(None), OutboxRow.claimed_until <= now)
-        due = select(OutboxRow.id, OutboxRow.topic, OutboxRow.header, OutboxRow.body).where(UNSENT, free)
+        due = select(OutboxRow.id, TOPIC, HEADER, BODY).where(UNSENT, free, *conditions)
         # Another relay's claim in the making is passed over; SQLite has one writer at a time and ignores this.
         oldest = due.order_by(OutboxRow.id).limit(limit).with_for_update(skip_locked=True)
-        entries = [Entry(row.id, row.topic, Message(row.body, row.header)) for row in self._session.execute(oldest)]
-        run = list(takewhile(lambda entry: entry.topic == entries[0].topic, entries))
-        claim = Claim(run, until=now + timedelta(seconds=lease_seconds))
-        self._set(run, claimed_until=claim.until)
+        found = [_read(*row) for row in self._session.execute(oldest)]
+        fit, unfit = [row for row in found if not row.unfit], [row for row in found if row.unfit]
+        run = list(takewhile(lambda entry: entry.topic == fit[0].topic, fit))
+        claim = Claim(run, now + timedelta(seconds=lease_seconds), unfit)
+        self._set([*run, *unfit], claimed_until=claim.until)
         return claim
 
     def mark_sent(self, entries: Sequence[Entry], now: datetime) -> None:
@@ -98,3 +106,13 @@ class Outbox:
         rows = OutboxRow.id.in_([entry.id for entry in entries])
         if entries:
             self._session.execute(update(OutboxRow).where(rows, *conditions).values(values))
+
+
+def _read(number: int, topic: bytes, header: bytes, body: bytes) -> Entry:
+    message = Message(header={ID: "unknown"})
+    try:
+        message = Message(body, read_header(header.decode()))
+        check(message)
+        return Entry(number, topic.decode(), message)
+    except (ValueError, BrokerError) as error:
+        return Entry(number, topic.decode(errors="replace"), message, f"it cannot be published: {error}")

@@ -4,6 +4,7 @@
                                 └─ refused: is it a repetition?
 
 The password is hashed before the transaction begins: that takes a quarter of a second, in which others could not write.
+It is hashed for each request, and is never compared: neither an answer nor its time tells whether a guess is right.
 Nobody looks first whether the address is free: of two that look at once both would find it so. The database decides.
 """
 
@@ -53,7 +54,7 @@ class Registration:
     def register(self, new: NewUser) -> Registered:
         """The user, stored together with the event about it; `EmailTaken` or `IdTaken` when that cannot be.
 
-        The same id with the same content gives the user that is there, so that a client may try again.
+        The same id with the same name and address gives the user that is there, so that a client may try again.
         """
         user = self._hashed(new)
         try:
@@ -66,11 +67,11 @@ class Registration:
         return Registered(user, is_new=True)
 
     def _earlier(self, new: NewUser) -> User | None:
-        """The user that an earlier registration with this id and content has made."""
+        """The user that an earlier registration with this id, name and address has made."""
         with self.database.reading() as session:
             users = UserRepository(session)
             same_id, same_email = users.get(new.id), users.get_by_email(email_key(new.email))
-        if same_id and not _is_repetition(same_id, new):
+        if same_id and (same_id.name, same_id.email) != (new.name, new.email):
             raise IdTaken("is taken by a registration with another content")
         if same_email and not same_id:
             raise EmailTaken("is registered already")
@@ -94,8 +95,3 @@ class Registration:
             self.delivery.in_transaction(session, USER_REGISTERED, message, user.created_at)
         log.info("user %s registered", user.id, extra={"event_id": message.id})
         self.delivery.after_commit(USER_REGISTERED, message)
-
-
-def _is_repetition(user: User, new: NewUser) -> bool:
-    same = (user.name, user.email) == (new.name, new.email)
-    return same and bcrypt.checkpw(new.password.get_secret_value().encode(), user.password_hash.encode())

@@ -4,13 +4,13 @@
 
 A crash before the mark publishes the batch again once the claim has ended: consumers tell a duplicate by `ce-id`.
 Messages leave in the order they were added, per process; those that the broker did not confirm come later.
-While the broker or the database is away, or nobody has subscribed yet, everything waits, and nothing is lost.
+While the broker or the database is away, everything waits, and nothing is lost. A row or a topic that cannot leave is
+set aside for a while, and the others go on: see `aside.py`.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,18 +18,24 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self
 
-from broker import Broker, BrokerError, PublishError
+from sqlalchemy import ColumnElement
+
+from broker import Broker, BrokerError, NoSubscriber, PublishError
+from broker.errors import InvalidName
 from chassis.database import Database
 from chassis.drain import Drain
 from chassis.errors import DatabaseError
-from user_service.outbox import Entry, Outbox
+from user_service.aside import Aside, backoff_seconds
+from user_service.outbox import Claim, Entry, Outbox
+from user_service.tables import OutboxRow
 
 log = logging.getLogger(__name__)
 
 BATCH = 500  #: messages published at a time; each batch costs two commits, which are most of its price
 POLL_SECONDS = 1  #: how often to look without being woken: for what another replica left
-FIRST_BACKOFF_SECONDS = 0.1  #: doubled with each failure
-LAST_BACKOFF_SECONDS = 5
+SCOUT_AFTER = 4  #: failures in a row; so many are nothing unusual when a broker restarts
+SCOUTS = 16  #: messages tried then, one after another, to see whether any leaves; more with each failure
+SCOUT_SECONDS = 5  #: for all of them: of a broker that does not answer, each uses up its timeout
 PRUNE_SECONDS = 60  #: how often it looks for messages that were published long ago
 PRUNE_ROWS = 1000  #: how many of them are removed at a time, so that nobody waits for it
 
@@ -68,6 +74,9 @@ class Relay:
         self._stopping = threading.Event()
         self._deadline = float("inf")  # in `time.monotonic()` seconds
         self._failures = 0
+        self._limit = BATCH  #: one after a failure, to see whose fault it is; doubled with each success
+        self._works = False  #: the broker has taken something since the limit was lowered
+        self._aside = Aside()
         self._trouble: type[Exception | None] = type(None)
         self._prune_at = 0.0
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
@@ -77,29 +86,104 @@ class Relay:
         self._woken.set()
 
     def send_batch(self) -> int:
-        """Publish what is due, `BATCH` at most; how many messages that were.
+        """Publish what is due, `BATCH` at most; how many rows it has dealt with: published, or set aside.
 
-        Raises `BrokerError` or `DatabaseError`; what was not confirmed stays in the outbox.
+        Raises what went wrong when that may be everybody's trouble; what was not confirmed stays in the outbox.
         """
         self._broker.connect()
+        claim = self._claim(self._limit, self._aside.others())
+        if claim.entries:
+            self._send(claim)
+        return len(claim.entries) + len(claim.unfit) + self._retry_suspect()
+
+    def _claim(self, limit: int, *conditions: ColumnElement[bool]) -> Claim:
         with self._database.transaction() as session:
-            claim = Outbox(session).claim(BATCH, self._now(), self._lease_seconds)
-        if not claim.entries:
-            return 0
-        trouble = self._publish(claim.entries)
-        unsent = _unconfirmed(claim.entries, trouble)
-        sent = [entry for entry in claim.entries if entry not in unsent]
-        with self._database.transaction() as session:
-            Outbox(session).mark_sent(sent, self._now())
-            Outbox(session).release(claim, unsent)
-        for entry in sent:
-            log.info("published to %s", entry.topic, extra={"event_id": entry.message.id})
+            claim = Outbox(session).claim(limit, self._now(), self._lease_seconds, *conditions)
+        self._aside.add_rows(claim.unfit, "it is unfit")
+        return claim
+
+    def _send(self, claim: Claim) -> None:
+        trouble, unsent = self._publish(claim.entries)
+        own = trouble is not None and self._is_their_own(claim.entries, unsent, trouble)
+        self._settle(claim, _without(claim.entries, unsent), unsent)
         for entry in unsent:
             log.debug("not published yet: %s", trouble, extra={"event_id": entry.message.id})
-        self._on_published(len(sent))
-        if trouble:
+        if not trouble:
+            self._limit = min(BATCH, 2 * self._limit)
+        elif not own:
             raise trouble
-        return len(sent)
+
+    def _retry_suspect(self) -> int:
+        """Publish one of the suspects by itself, since it may use up its timeout; how many that were."""
+        if not self._aside.suspects:
+            return 0
+        claim = self._claim(1, OutboxRow.id.in_(self._aside.suspects))
+        trouble, unsent = self._publish(claim.entries)
+        self._aside.add_rows(unsent, trouble)
+        self._settle(claim, _without(claim.entries, unsent), release=())
+        return len(claim.entries)
+
+    def _settle(self, claim: Claim, sent: Sequence[Entry], release: Sequence[Entry]) -> None:
+        """Mark what has left, and release what may be claimed at once; the rest stays claimed until the lease ends."""
+        with self._database.transaction() as session:
+            Outbox(session).mark_sent(sent, self._now())
+            Outbox(session).release(claim, release)
+        for entry in sent:
+            log.info("published to %s", entry.topic, extra={"event_id": entry.message.id})
+        if sent:
+            self._aside.left(sent)
+            self._works = self._limit < BATCH
+        self._on_published(len(sent))
+
+    def _publish(self, entries: Sequence[Entry]) -> tuple[Exception | None, Sequence[Entry]]:
+        """What went wrong, and the entries that are not confirmed."""
+        try:
+            if entries:
+                self._broker.publish(entries[0].topic, *(entry.message for entry in entries), mandatory=True)
+        except PublishError as error:
+            ids = {message.id for message in error.unconfirmed}
+            return error, [entry for entry in entries if entry.message.id in ids]
+        except Exception as error:  # noqa: BLE001  # whatever one row makes a broker raise, the others go on
+            return error, entries
+        return None, ()
+
+    def _is_their_own(self, entries: Sequence[Entry], unsent: Sequence[Entry], trouble: Exception) -> bool:
+        """Whether it is the trouble of a row or a topic, and no reason for the others to wait."""
+        if isinstance(trouble, NoSubscriber | InvalidName):
+            self._aside.add_topic(entries[0].topic, trouble)
+            return True
+        if sent := _without(entries, unsent):
+            self._aside.suspect(entry for entry in unsent if entry.id < sent[-1].id)
+            return False
+        self._limit = 1
+        return self._others_leave(entries, trouble)
+
+    def _others_leave(self, entries: Sequence[Entry], trouble: Exception) -> bool:
+        """Whether the broker takes something else, while it has taken nothing of this; asked when that goes on."""
+        topic = entries[0].topic
+        expected = topic in self._aside.topics or self._works
+        if len(entries) > 1 or not (expected or self._failures >= SCOUT_AFTER):
+            return expected  # then the first of them comes by itself, at once
+        if self._scout(OutboxRow.topic == topic):
+            self._aside.suspect(entries)
+        elif topic in self._aside.topics or self._scout(OutboxRow.topic != topic):
+            self._aside.add_topic(topic, trouble)
+        else:
+            self._works = False
+            return False
+        return True
+
+    def _scout(self, condition: ColumnElement[bool]) -> bool:
+        """Whether one of the next messages leaves by itself; those before it, which do not, are suspects then."""
+        claim = self._claim(min(BATCH, SCOUTS * (1 + self._failures)), self._aside.others(), condition)
+        deadline = time.monotonic() + SCOUT_SECONDS
+        sent = next((entry for entry in claim.entries if time.monotonic() < deadline and self._leaves(entry)), None)
+        self._aside.suspect(entry for entry in claim.entries if sent and entry.id < sent.id)
+        self._settle(claim, [sent] if sent else [], [entry for entry in claim.entries if entry is not sent])
+        return sent is not None
+
+    def _leaves(self, entry: Entry) -> bool:
+        return not self._stopping.is_set() and not self._publish([entry])[1]
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -126,21 +210,14 @@ class Relay:
                 busy = self.send_batch() + self._prune()
             except Exception as error:  # noqa: BLE001  # whatever it is, the rows are safe, and this thread must live
                 self._note(error)
-                if self._stopping.wait(self._backoff_seconds()):
+                if self._stopping.wait(backoff_seconds(self._failures)):
                     return
                 continue
             self._note(None)
             if not busy and stopping:
                 return
             if not busy:
-                self._woken.wait(POLL_SECONDS)
-
-    def _publish(self, entries: Sequence[Entry]) -> BrokerError | None:
-        try:
-            self._broker.publish(entries[0].topic, *(entry.message for entry in entries), mandatory=True)
-        except BrokerError as error:
-            return error
-        return None
+                self._woken.wait(min(POLL_SECONDS, self._aside.seconds()))
 
     def _prune(self) -> int:
         """Now and then, remove what was published long ago; how many messages that were."""
@@ -162,15 +239,7 @@ class Relay:
         self._trouble = type(trouble)
         self._failures = self._failures + 1 if trouble else 0
 
-    def _backoff_seconds(self) -> float:
-        doublings = min(self._failures - 1, 16)
-        return min(math.ldexp(FIRST_BACKOFF_SECONDS, doublings), LAST_BACKOFF_SECONDS)
 
-
-def _unconfirmed(entries: Sequence[Entry], trouble: BrokerError | None) -> list[Entry]:
-    if not trouble:
-        return []
-    if not isinstance(trouble, PublishError):
-        return list(entries)
-    ids = {message.id for message in trouble.unconfirmed}
-    return [entry for entry in entries if entry.message.id in ids]
+def _without(entries: Sequence[Entry], others: Sequence[Entry]) -> list[Entry]:
+    ids = {entry.id for entry in others}
+    return [entry for entry in entries if entry.id not in ids]

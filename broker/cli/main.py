@@ -29,7 +29,11 @@ from broker.cli.table import promises_table, with_table
 from broker.errors import BrokerError
 from broker.extras import install_line
 from broker.message import Event, Message
+from broker.numbers import Number
 from broker.plugins import BUILT_IN, find
+
+COUNT = Number(0, 10**9, whole=True)  #: of messages; 0: without end
+DAYS = Number(0.01, 3650)  #: that a certificate holds
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -153,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     command = _add(commands, "subscribe", subscribe)
     command.add_argument("topic")
     command.add_argument("--group", help="join this group; without it, listen")
-    command.add_argument("--count", type=int, default=0, metavar="N", help="end after N messages")
+    command.add_argument("--count", type=COUNT.parse, default=0, metavar="N", help="end after N messages")
 
     _add_dead(commands.add_parser("dead", help="dead letters").add_subparsers(required=True, metavar="COMMAND"))
     groups = commands.add_parser("groups", help="consumer groups").add_subparsers(required=True, metavar="COMMAND")
@@ -167,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     command = _add(commands, "certificates", certificates)
     command.add_argument("folder", type=Path, metavar="DIR")
     command.add_argument("names", nargs="+", metavar="NAME", help="of a machine, as others call it; or its address")
-    command.add_argument("--days", type=float, default=90, help="how long they hold (default: %(default)g)")
+    command.add_argument("--days", type=DAYS.parse, default=90, help="how long they hold (default: %(default)g)")
     return parser
 
 

@@ -13,11 +13,14 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from broker.engine.source import Delivery
+from broker.handlers import check_result
 from broker.message import Event, Message
 
 log = logging.getLogger(__name__)
 
 Told = TypeVar("Told")
+
+MOST_WORDS = 2000  #: characters of an exception's text: a reason has to fit into a dead letter, beside the message
 
 
 class Outcome(StrEnum):
@@ -107,12 +110,14 @@ def about(*deliveries: Delivery[Any]) -> dict[str, object]:
     return {"event_ids": [delivery.message.id for delivery in deliveries]}
 
 
-def in_words(error: BaseException) -> str:
-    """An exception in one line, also one that cannot tell itself."""
+def in_words(error: BaseException, *, bare: bool = False) -> str:
+    """An exception as text of bounded length, also one that has none; with `bare`, without its type."""
     try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001  # of its `__str__`
+        text = str(error)
+    except BaseException:  # noqa: BLE001  # of its `__str__`
         return type(error).__name__
+    text = text if bare else f"{type(error).__name__}: {text}"
+    return text if len(text) <= MOST_WORDS else f"{text[:MOST_WORDS]}…"
 
 
 def _fields(message: Message, attempt: int) -> dict[str, object]:
@@ -122,6 +127,6 @@ def _fields(message: Message, attempt: int) -> dict[str, object]:
 def _tell(listener: Callable[[Told], None] | None, what: Told, message: Message, attempt: int) -> None:
     if listener is not None:
         try:
-            listener(what)
+            check_result(listener(what))
         except BaseException:  # as for a handler's: nothing that it raises ends a worker
             log.exception("on_error or on_settled itself failed", extra=_fields(message, attempt))

@@ -26,6 +26,7 @@ from broker.engine.inflight import InFlight
 from broker.engine.report import Report, Settled, about, in_words
 from broker.engine.source import Delivery, Source
 from broker.errors import BrokerError, DrainTimeout, Reject
+from broker.handlers import check_result
 from broker.message import GROUP, Event
 from broker.options import SubscribeOptions
 
@@ -45,7 +46,8 @@ class _Later:
 
     due: float
     order: int
-    action: Callable[[], None] = field(compare=False)
+    delivery: Delivery[Any] = field(compare=False)
+    action: Callable[[Delivery[Any]], None] = field(compare=False)
 
 
 class Subscription:
@@ -77,8 +79,19 @@ class Subscription:
         self._fetcher = self._thread(self._fetch, "fetch")
         self._keeper = self._thread(self._keep, "keep")
         self._workers = [self._thread(self._work, f"work-{n}") for n in range(options.concurrency)]
-        for thread in (self._fetcher, self._keeper, *self._workers):
-            thread.start()
+        self._start()
+
+    def _start(self) -> None:
+        """Leave the group again when there are not as many threads as this needs."""
+        try:
+            for thread in (*self._workers, self._fetcher, self._keeper):
+                thread.start()
+        except RuntimeError as error:
+            self._flight.stop()
+            self._closed.set()
+            self._source.interrupt()
+            self._source.close()
+            raise BrokerError(f"{self!r} needs {len(self._workers) + 2} threads: {error}") from error
 
     @property
     def runs_here(self) -> bool:
@@ -91,14 +104,22 @@ class Subscription:
         return self._closed.is_set()
 
     def stop(self) -> None:
-        """Start no other handler and hand back what waits; returns at once."""
+        """Start no other handler, and let a thread hand back what waits; returns at once, whatever the server does."""
         waiting = self._flight.stop()
         if waiting is not None:
             try:
-                self._source.interrupt()
-                self._hand_back(waiting)
-            finally:
-                self._handed_back.set()
+                self._thread(partial(self._let_go, waiting), "stop").start()
+            except RuntimeError:  # there can be no more threads
+                self._let_go(waiting)
+
+    def _let_go(self, waiting: Sequence[Delivery[Any]]) -> None:
+        try:
+            self._source.interrupt()
+        except Exception as error:  # noqa: BLE001  # whatever it is, what waits is handed back
+            log.warning("%r: its fetch could not be interrupted: %s", self, error)
+        finally:
+            self._hand_back(waiting)
+            self._handed_back.set()
 
     def unsubscribe(self, deadline: float | None = None) -> None:
         """End this subscription as promise 11 says; `DrainTimeout` when its handlers ran past the deadline.
@@ -137,16 +158,16 @@ class Subscription:
         while room := self._flight.room():
             try:
                 batch = self._source.fetch(room, FETCH_SECONDS)
-            except Exception as error:  # noqa: BLE001  # not only BrokerError: nothing ends this loop but stop()
+                self._arrived(batch)
+            except BaseException as error:  # noqa: BLE001  # not only BrokerError: nothing ends this loop but stop()
                 self._cannot_fetch(error, again=not well)
                 well = False
             else:
                 if batch and not well:
                     log.info("%r receives again", self)
                 well = well or bool(batch)
-                self._arrived(batch)
 
-    def _cannot_fetch(self, error: Exception, *, again: bool) -> None:
+    def _cannot_fetch(self, error: BaseException, *, again: bool) -> None:
         surprise = not isinstance(error, BrokerError)
         quiet = self._flight.stopping.is_set() or (again and not surprise)
         level = logging.DEBUG if quiet else logging.WARNING
@@ -157,11 +178,14 @@ class Subscription:
         if not self._flight.arrived(batch):
             self._hand_back(batch)
 
+    def _arrives_again(self, delivery: Delivery[Any]) -> None:
+        self._arrived([delivery])
+
     def _hand_back(self, deliveries: Sequence[Delivery[Any]]) -> None:
         if deliveries:
             try:
                 self._source.release(deliveries)
-            except BrokerError as error:
+            except Exception as error:  # noqa: BLE001  # whatever it is, this must not keep a stop from ending
                 what = f"could not hand back {len(deliveries)} messages, their leases end"
                 log.warning("%r %s: %s", self, what, error, extra=about(*deliveries))
 
@@ -170,13 +194,18 @@ class Subscription:
     def _work(self) -> None:
         while delivery := self._flight.take():
             try:
-                self._run(delivery)
-            except Exception:  # an adapter's mistake: the lease of this one ends, and the others go on
-                name = delivery.message.id
-                log.exception("%r: what became of %s could not be settled", self, name, extra=about(delivery))
-                self._flight.settle(delivery)
+                self._surely(delivery, self._run)
             finally:
                 self._flight.finished()
+
+    def _surely(self, delivery: Delivery[Any], action: Callable[[Delivery[Any]], None]) -> None:
+        """Do it; after an adapter's mistake the lease of this one ends, and the others go on."""
+        try:
+            action(delivery)
+        except BaseException:
+            name = delivery.message.id
+            log.exception("%r: what became of %s could not be settled", self, name, extra=about(delivery))
+            self._flight.settle(delivery)
 
     def _run(self, delivery: Delivery[Any]) -> None:
         if self._flight.is_last(delivery) and not self._begin_last(delivery):
@@ -186,10 +215,10 @@ class Subscription:
         ack = partial(self._ack, delivery)
         event = Event(self.topic, delivery.message.without(GROUP), delivery.attempt, self.options.group, ack)
         try:
-            self._handler(event)
+            check_result(self._handler(event), acked=self.options.auto_ack)
         except Reject as reject:
             self._report.failed(event, reject)
-            self._bury(delivery, str(reject) or "rejected")
+            self._bury(delivery, in_words(reject, bare=True) or "rejected")
         except BaseException as error:  # noqa: BLE001  # also SystemExit: no handler's exception ends a worker
             self._report.failed(event, error)
             self._again(delivery, in_words(error))
@@ -205,7 +234,7 @@ class Subscription:
             self._source.begin_last(delivery)
         except BrokerError as error:
             self._report.trouble(delivery, "the last attempt must wait for the server", error)
-            self._at(TROUBLE_SECONDS, partial(self._arrived, [delivery]))
+            self._at(TROUBLE_SECONDS, delivery, self._arrives_again)
             return False
         return True
 
@@ -217,7 +246,7 @@ class Subscription:
 
     def _await_ack(self, delivery: Delivery[Any]) -> None:
         if self._flight.await_ack(delivery):
-            self._at(self.options.lease_seconds, partial(self._lease_ended, delivery))
+            self._at(self.options.lease_seconds, delivery, self._lease_ended)
 
     def _lease_ended(self, delivery: Delivery[Any]) -> None:
         if self._flight.stop_awaiting(delivery):
@@ -244,7 +273,7 @@ class Subscription:
             return self._pass_over(delivery, reason)
         self._report.retried(delivery, reason, delay)
         delivery.attempt += 1
-        self._at(delay, partial(self._arrived, [delivery]))
+        self._at(delay, delivery, self._arrives_again)
 
     def _bury(self, delivery: Delivery[Any], reason: str) -> None:
         if not self._flight.is_open(delivery):
@@ -256,7 +285,7 @@ class Subscription:
             self._source.bury(delivery, reason)
         except BrokerError as error:
             self._report.trouble(delivery, "the dead letters cannot be reached, it stays where it is", error)
-            self._at(TROUBLE_SECONDS, partial(self._bury, delivery, reason))
+            self._at(TROUBLE_SECONDS, delivery, partial(self._bury, reason=reason))
             return
         self._report.dead(delivery, reason)
         self._flight.settle(delivery)
@@ -282,7 +311,7 @@ class Subscription:
                 if time.monotonic() >= renew_at:
                     renew_at = time.monotonic() + renew_seconds
                     self._renew()
-            except Exception:  # an adapter's mistake; nothing ends this loop but the end
+            except BaseException:  # an adapter's mistake; nothing ends this loop but the end
                 log.exception("%r goes on", self)
                 self._closed.wait(TROUBLE_SECONDS)
         # Whatever is not handed back by then goes back by the closing, its attempt counted.
@@ -313,9 +342,10 @@ class Subscription:
             except BrokerError as error:
                 log.warning("%r could not renew %d leases: %s", self, len(held), error, extra=about(*held))
 
-    def _at(self, delay_seconds: float, action: Callable[[], None]) -> None:
+    def _at(self, delay_seconds: float, delivery: Delivery[Any], action: Callable[[Delivery[Any]], None]) -> None:
         with self._later_lock:
-            heapq.heappush(self._later, _Later(time.monotonic() + delay_seconds, next(self._order), action))
+            later = _Later(time.monotonic() + delay_seconds, next(self._order), delivery, action)
+            heapq.heappush(self._later, later)
         self._flight.wake_keeper()
 
     def _next_due(self) -> float:
@@ -326,7 +356,7 @@ class Subscription:
         while self._next_due() <= time.monotonic():
             with self._later_lock:
                 later = heapq.heappop(self._later)
-            later.action()
+            self._surely(later.delivery, later.action)
 
     def _thread(self, target: Callable[[], None], role: str) -> threading.Thread:
         return threading.Thread(target=target, name=f"{self.options.group or self.topic}-{role}", daemon=True)

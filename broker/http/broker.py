@@ -34,6 +34,7 @@ from broker.http.spool import Spool
 from broker.http.wire import BROADCAST, Signer, read_secret
 from broker.message import Message
 from broker.options import SubscribeOptions
+from broker.private import close_to_others, make_folder
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,8 @@ class HttpBroker(Broker):
     def _open_files(self, opened: ExitStack) -> None:
         folder = self.options.data_dir / "broker"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
+            close_to_others(folder)  # an earlier version may have left it open
             secret = self.options.secret or read_secret(folder / "secret")
             self._signer = Signer(secret)
             self._registry: Registry = open_registry(self.options.registry, folder / "registry", secret)

@@ -24,6 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from broker.errors import BrokerError
 from broker.http.tls import CA, CERTIFICATE, KEY
+from broker.private import make_file, make_folder
 
 CA_KEY = "ca-key.pem"
 CA_DAYS = 3650.0
@@ -57,7 +58,7 @@ def _authority(folder: Path) -> Pair:
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ValueError(f"{CA_KEY} is not one of ours")
         return Pair(x509.load_pem_x509_certificate((folder / CA).read_bytes()), key)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     pair = _issue("authority of the http broker", CA_DAYS, None, x509.BasicConstraints(ca=True, path_length=0))
     _write_key(folder / CA_KEY, pair)
     _write(folder / CA, pair)
@@ -66,7 +67,7 @@ def _authority(folder: Path) -> Pair:
 
 def _member(folder: Path, name: str, authority: Pair, days: float) -> Path:
     mine = folder / name
-    mine.mkdir(exist_ok=True)
+    make_folder(mine)
     names = x509.SubjectAlternativeName([_general_name(name)])
     serves = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
     pair = _issue(name, days, authority, x509.BasicConstraints(ca=False, path_length=None), names, serves)
@@ -118,11 +119,12 @@ def _general_name(name: str) -> x509.GeneralName:
 
 
 def _write(path: Path, pair: Pair) -> None:
+    make_file(path)
     path.write_bytes(pair.certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _write_key(path: Path, pair: Pair) -> None:
     path.unlink(missing_ok=True)
-    path.touch(mode=0o600)
+    make_file(path)
     form = serialization.PrivateFormat.PKCS8
     path.write_bytes(pair.key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))

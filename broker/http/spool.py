@@ -24,6 +24,7 @@ from broker.base import DeadLetter
 from broker.errors import BrokerError
 from broker.http.wire import LAST, OK, REJECT, RELEASE, RETRY, Answer, Parcel
 from broker.message import GROUP, Message, write_header
+from broker.private import make_database
 
 PUBLISHER_SECONDS = 6.0  #: how long a publisher is believed alive after its last beat
 BATCH_BYTES = 4_000_000  #: a claim stops adding bodies here, so that a request stays small
@@ -63,6 +64,7 @@ class Spool:
         self._timeout_seconds = timeout_seconds
         self._turn = threading.Lock()  # one writer of this process at a time, instead of many that collide
         self._queue: deque[_Ticket] = deque()
+        make_database(path)
         self._durable = _connect(path, timeout_seconds, "FULL")  # confirmed means: on the disk
         self._quick = _connect(path, timeout_seconds, "NORMAL")  # lost with the power only: then it comes twice
 
@@ -264,7 +266,7 @@ class Spool:
 
 
 def _connect(path: Path, timeout_seconds: float, synchronous: str) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout_seconds, isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(path, timeout=timeout_seconds, isolation_level=None, check_same_thread=False)
     try:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute(f"PRAGMA synchronous={synchronous}")

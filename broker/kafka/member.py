@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -27,7 +28,7 @@ from broker.errors import BrokerError
 from broker.kafka.cluster import Cluster, Lookout
 from broker.kafka.group import DeadBox
 from broker.kafka.progress import Letter, Progress
-from broker.kafka.wire import decode_message, published_at
+from broker.kafka.wire import FATAL, decode_message, published_at
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ BUSY_POLL_SECONDS = 0.001
 BUSY_SECONDS = 0.1  #: what is lately
 BATCH = 500  #: messages taken from librdkafka at a time
 TROUBLE_SECONDS = 0.05  #: pause of the consumer's thread after an error
+REJOIN_SECONDS = 0.5  #: pause before a member that has failed joins again
+WISH_SECONDS = 5.0  #: how long a commit may take beyond the timeout, when the consumer's thread is busy
 LEAVE_SECONDS = 10.0  #: how long a member that leaves tries to commit
 
 #: a commit is refused while the group shares out its partitions; it can be made afterwards
@@ -81,19 +84,27 @@ class KafkaSource(Source[Letter]):
         self._interrupted = False
         self._left = False
         self._closing = threading.Event()
+        self._group = group
+        self._lease_seconds = lease_seconds
+        self._ruined = False  # what we know of our partitions may be wrong
+        self._consumer = self._join()
+        self._thread = threading.Thread(target=self._attend, name=f"{group}-kafka", daemon=True)
+        self._thread.start()
+
+    def _join(self) -> kafka.Consumer:
+        """A consumer that is a member of the group as soon as it is polled."""
         shortest, longest = SESSION_SECONDS
-        session_seconds = min(max(shortest, lease_seconds), longest)
-        self._consumer = cluster.consumer(
-            group,
+        session_seconds = min(max(shortest, self._lease_seconds), longest)
+        consumer = self._cluster.consumer(
+            self._group,
             partition_assignment_strategy="cooperative-sticky",
             session_timeout_ms=int(session_seconds * 1000),
             heartbeat_interval_ms=int(HEARTBEAT_SECONDS * 1000),
             max_poll_interval_ms=int((REVOKE_SECONDS + session_seconds) * 1000),
         )
-        with cluster.errors.translated():
-            self._consumer.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
-        self._thread = threading.Thread(target=self._attend, name=f"{group}-kafka", daemon=True)
-        self._thread.start()
+        with self._cluster.errors.translated():
+            consumer.subscribe([self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+        return consumer
 
     # --- the engine's verbs --------------------------------------------------------------------------------------
 
@@ -219,7 +230,10 @@ class KafkaSource(Source[Letter]):
                 raise self._cluster.errors.saying("the subscription has ended")
             self._wishes.append(wish)
             self._changed.notify_all()
-        wish.done.result()
+        try:
+            wish.done.result(self._cluster.timeout_seconds + WISH_SECONDS)
+        except TimeoutError as error:
+            raise self._cluster.errors.saying("the offsets were not committed in time") from error
 
     def _fulfil(self) -> None:
         """Do what was wished, all in one commit. While the group shares out its partitions it has to wait."""
@@ -232,6 +246,9 @@ class KafkaSource(Source[Letter]):
             self._commit({progress for wish in wishes for progress in wish.progresses})
         except BrokerError as error:
             self._refuse(wishes, error)
+        except BaseException as error:
+            self._refuse(wishes, self._cluster.errors.saying(f"the offsets were not committed: {error!r}"))
+            raise
         else:
             for wish in wishes:
                 wish.done.set_result(None)
@@ -277,16 +294,20 @@ class KafkaSource(Source[Letter]):
 
     def _turn(self) -> None:
         try:
+            if self._ruined:
+                self._begin_anew()
             self._receive()
             self._fulfil()
             self._balance()
             self._lookout.look()
         except (KafkaException, BrokerError) as error:
+            self._ruined = self._ruined or (isinstance(error, KafkaException) and error.args[0].code() == FATAL)
             self._tell(error if isinstance(error, BrokerError) else self._cluster.errors.of(error))
             self._closing.wait(TROUBLE_SECONDS)
-        except Exception:
+        except BaseException:  # whatever it is: the engine waits for this thread
             log.exception("%s is read again from what was committed", self._topic)
-            self._reread()
+            self._ruined = True
+            self._closing.wait(TROUBLE_SECONDS)
 
     def _receive(self) -> None:
         first = self._consumer.poll(self._patience())
@@ -298,6 +319,7 @@ class KafkaSource(Source[Letter]):
             if error is None:
                 self._arrived(record)
             else:
+                self._ruined = self._ruined or error.code() == FATAL
                 self._tell(self._cluster.errors.of(error))
         with self._changed:
             self._changed.notify_all()
@@ -318,12 +340,18 @@ class KafkaSource(Source[Letter]):
             self._trouble = trouble
             self._changed.notify_all()
 
-    def _reread(self) -> None:
-        """Start anew in every partition, as if it had just become ours."""
-        partitions = list(self._progress)
-        self._lost(self._consumer, self._places(partitions))
-        self._unknown.update(partitions)
-        self._closing.wait(TROUBLE_SECONDS)
+    def _begin_anew(self) -> None:
+        """Join again with another consumer: librdkafka's has met a fatal error, or our own code a surprise."""
+        self._closing.wait(REJOIN_SECONDS)
+        with self._changed:
+            self._progress.clear()
+            self._unknown.clear()
+            self._out.clear()
+            self._later.clear()
+        with suppress(KafkaException, RuntimeError):  # nothing more may be asked of it, or it is closed by now
+            self._consumer.close()
+        self._consumer = self._join()
+        self._ruined = False
 
     def _arrived(self, record: kafka.Message) -> None:
         message = decode_message(record)
@@ -403,11 +431,13 @@ class KafkaSource(Source[Letter]):
 
     def _leave(self) -> None:
         deadline = time.monotonic() + LEAVE_SECONDS
-        while (trouble := self._save()) and time.monotonic() < deadline:
-            self._consumer.poll(POLL_SECONDS)  # the group may have to share out first
-        if trouble:
-            log.warning("what was handed back of %s counts as tried: %s", self._topic, trouble)
-        self._consumer.close()
+        try:
+            while (trouble := self._save()) and time.monotonic() < deadline:
+                self._consumer.poll(POLL_SECONDS)  # the group may have to share out first
+            if trouble:
+                log.warning("what was handed back of %s counts as tried: %s", self._topic, trouble)
+        finally:
+            self._consumer.close()
 
     def _save(self) -> BrokerError | None:
         """Commit what is not yet; why that was not possible."""

@@ -6,7 +6,7 @@ import hashlib
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +26,7 @@ DEFAULT_PORT = 9092
 # Errors that librdkafka itself finds; the underscore tells them from those that a server answers.
 ALL_DOWN: int = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001
 END: int = KafkaError._PARTITION_EOF  # noqa: SLF001
+FATAL: int = KafkaError._FATAL  # noqa: SLF001
 QUEUE_FULL: int = KafkaError._QUEUE_FULL  # noqa: SLF001
 TIMED_OUT: int = KafkaError._TIMED_OUT  # noqa: SLF001
 UNSUPPORTED: int = KafkaError._UNSUPPORTED_FEATURE  # noqa: SLF001
@@ -189,5 +190,6 @@ class Errors:
             yield
         except KafkaException as error:
             for client in clients:
-                client.poll(0)  # what went wrong with its connections is noted only now
+                with suppress(KafkaException):  # a fatal error of a producer, which its next `produce` raises as well
+                    client.poll(0)  # what went wrong with its connections is noted only now
             raise self.of(error) from error

@@ -6,8 +6,9 @@ import os
 import ssl
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 
 import pytest
 from confluent_kafka import KafkaError, Producer
@@ -15,13 +16,14 @@ from confluent_kafka import KafkaError, Producer
 import broker
 from broker.base import Broker
 from broker.errors import BrokerError, PublishError
-from broker.kafka import KafkaBroker, cluster, group, progress
+from broker.kafka import KafkaBroker, cluster, group, progress, sender
+from broker.kafka.member import KafkaSource
 from broker.kafka.progress import MOST_OPEN, Progress
 from broker.kafka.wire import MAX_NAME, dead_name, group_name, settings, topic_name
 from broker.message import Event, Message
 from broker.testing import BrokerContract, Harness, Recorder, eventually, surely
 from broker.testing.case import QUICK, Case, numbered, only_this_arrives, texts
-from tests.contract.in_time import all_raise_in_time, raises_in_time
+from tests.contract.in_time import all_raise_in_time, in_time, raises_in_time
 from tests.servers.kafka import MockKafka, ReadersKafka
 from tests.servers.process import reserved_port
 from tests.servers.stranger import stranger
@@ -241,15 +243,54 @@ class TestKafkaGroups(OnKafka):
         seen.wait(200)
         assert seen.texts == [str(n) for n in range(200)]
 
-    def test_a_surprise_in_the_consumer_s_thread_loses_nothing(
+    @pytest.mark.parametrize("request_", ["heartbeat", "join"])
+    def test_a_member_that_meets_a_fatal_error_joins_again(
+        self, harness: KafkaHarness, topic: str, request_: str
+    ) -> None:
+        """Such as one with a fixed id, when another has taken that; librdkafka's consumer does nothing any more."""
+        harness.address += f"&group.instance.id={topic}"
+        b, seen = harness.connect(), Recorder()
+        if request_ == "join":
+            harness.mock.tell("refuse", request_, 1, KafkaError.FENCED_INSTANCE_ID)
+        source = b.subscribe(topic, seen, group="g")._source
+        assert isinstance(source, KafkaSource)
+        b.publish(topic, *texts("before"))
+        seen.wait_for("before")
+        if request_ == "heartbeat":
+            fenced = source._consumer
+            harness.mock.tell("refuse", request_, 1, KafkaError.FENCED_INSTANCE_ID)
+            eventually(lambda: source._consumer is not fenced, "it has another consumer")
+        b.publish(topic, *texts("after"))
+        seen.wait_for("after")
+
+    def test_a_surprise_in_a_commit_keeps_nobody_waiting(
         self, b: Broker, topic: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What was polled and not taken in is read again."""
-        arrived, surprises = Progress.arrived, iter([RuntimeError("surprise")])
+        """Whoever wished for it hears of it; what was not counted comes again."""
+        commit, surprises = KafkaSource._commit, iter([SystemExit(1)])
 
-        def surprising(*arguments: object) -> object:
+        def surprising(*arguments: object) -> None:
             for surprise in surprises:
                 raise surprise
+            commit(*arguments)  # type: ignore[arg-type]  # as they came
+
+        monkeypatch.setattr(KafkaSource, "_commit", surprising)
+        seen = Recorder()
+        b.subscribe(topic, seen, group="g")
+        b.publish(topic, *numbered(10))
+        eventually(lambda: {str(n) for n in range(10)} <= set(seen.texts), "all arrive")
+        eventually(lambda: b.backlog(topic, "g") == 0, "and are acked")
+
+    @pytest.mark.parametrize("surprise", [RuntimeError("surprise"), SystemExit(1)], ids=["error", "exit"])
+    def test_a_surprise_in_the_consumer_s_thread_loses_nothing(
+        self, b: Broker, topic: str, surprise: BaseException, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What was polled and not taken in is read again."""
+        arrived, surprises = Progress.arrived, iter([surprise])
+
+        def surprising(*arguments: object) -> object:
+            for once in surprises:
+                raise once
             return arrived(*arguments)  # type: ignore[arg-type]  # as they came
 
         monkeypatch.setattr(Progress, "arrived", surprising)
@@ -350,6 +391,100 @@ class TestKafkaTopics(OnKafka):
         assert all(0 < len(name) <= MAX_NAME and name.strip(".") for name in made)
         assert topic_name("user.registered") == "user.registered"
         assert group_name("user.registered", "email-service") == "user.registered__email-service"
+
+
+class TestKafkaProducer(OnKafka):
+    """A producer that fails is replaced, and nobody waits for it."""
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,  # fatal to the producer; the others end the batch alone
+            KafkaError.INVALID_PRODUCER_EPOCH,
+            KafkaError.PRODUCER_FENCED,
+            KafkaError.INVALID_TXN_STATE,
+        ],
+    )
+    def test_an_error_that_ends_a_producer_ends_no_publisher(
+        self, harness: KafkaHarness, topic: str, code: int
+    ) -> None:
+        """Each publish returns, or names in time what is not confirmed; the next one works, and nothing is lost."""
+        b, seen = harness.connect(), Recorder()
+        b.subscribe(topic, seen, group="g")
+        b.publish(topic, *texts("before"))
+        harness.mock.tell("refuse", "produce", 2, code)
+        batches = [numbered(size, prefix=f"{size}-") for size in (1, 2, 3, 50)]
+        try:
+            with in_time(b.options.publish_timeout_seconds), ThreadPoolExecutor(len(batches)) as pool:
+                unconfirmed = list(pool.map(lambda batch: failed_of(b, topic, batch), batches))
+            for failed, batch in zip(unconfirmed, batches, strict=True):
+                assert all_texts(failed) <= all_texts(batch)
+        finally:
+            harness.mock.tell("accept", "produce")
+        b.publish(topic, *(message for failed in unconfirmed for message in failed), *texts("after"))
+        eventually(lambda: {"before", *all_texts(*batches), "after"} == set(seen.texts), "all arrive")
+
+    def test_what_is_not_confirmed_is_named_with_the_cause(self, harness: KafkaHarness, topic: str) -> None:
+        """The one message that the failed producer had, at once and in the server's words."""
+        b, [message] = harness.connect(), texts("x")
+        b.publish(topic, *texts("before"))
+        harness.mock.tell("refuse", "produce", 1, KafkaError.UNKNOWN_PRODUCER_ID)  # it takes another number
+        b.publish(topic, *texts("before"))
+        harness.mock.tell("refuse", "produce", 1, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER)
+        with pytest.raises(PublishError, match=r"kafka broker at .*: 1 of 1 .*desynchronization") as caught:
+            b.publish(topic, message)
+        assert caught.value.unconfirmed == (message,)
+        b.publish(topic, message)
+
+    def test_a_producer_that_gets_no_number_is_replaced(self, harness: KafkaHarness, topic: str) -> None:
+        """Without one an idempotent producer never sends; the next one may get a number."""
+        harness.mock.tell("refuse", "number-producer", 1, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
+        b = harness.connect()
+        with in_time(b.options.publish_timeout_seconds), suppress(PublishError):
+            b.publish(topic, *texts("x"))  # it works when the failed producer was replaced before
+        b.publish(topic, *texts("x"))
+
+    def test_a_dead_letter_is_stored_by_the_next_producer(self, harness: KafkaHarness, topic: str) -> None:
+        """The original is acked only then."""
+        b = harness.connect()
+        b.subscribe(topic, fail_if_bad, group="g", max_attempts=1)
+        b.publish(topic, *texts("before"))
+        harness.mock.tell("refuse", "produce", 1, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER)
+        publisher = harness.connect()
+        publisher.publish(topic, *failed_of(publisher, topic, texts("bad")))
+        eventually(b.group(topic, "g").dead_letters, "there is a dead letter")
+        eventually(lambda: b.backlog(topic, "g") == 0, "the original is acked")
+
+    @pytest.mark.parametrize("surprise", [RuntimeError("a bug"), SystemExit(1)], ids=["error", "exit"])
+    def test_nobody_waits_for_a_thread_that_has_ended(
+        self, harness: KafkaHarness, topic: str, surprise: BaseException, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whatever ended the one that receives confirms, the next publish has another."""
+        b, surprises, settle = harness.connect(), iter([surprise]), sender.Sending.settle
+
+        def surprising(*arguments: object) -> None:
+            for once in surprises:
+                raise once
+            settle(*arguments)  # type: ignore[arg-type]  # as they came
+
+        monkeypatch.setattr(sender.Sending, "settle", surprising)
+        with in_time(b.options.publish_timeout_seconds), pytest.raises(PublishError):
+            b.publish(topic, *texts("x"))
+        b.publish(topic, *texts("x"))
+
+    def test_a_publish_ends_when_its_broker_is_disconnected(self, harness: KafkaHarness, topic: str) -> None:
+        """It says so, long before its timeout."""
+        b = harness.connect(publish_timeout_seconds=3600)
+        b.publish(topic, *texts("before"))
+        assert isinstance(b, KafkaBroker)
+        live = b._cluster._sender._live
+        assert live
+        with harness.paused(), ThreadPoolExecutor(1) as pool:
+            publishing = pool.submit(b.publish, topic, *texts("x"))
+            eventually(lambda: live._sendings, "it waits for its confirm")
+            b.disconnect()
+            with pytest.raises(PublishError):
+                publishing.result(60)
 
 
 class TestKafkaMetadata:
@@ -482,6 +617,20 @@ class TestKafkaBadInput(OnKafka):
         assert made["ssl.endpoint.identification.algorithm"] == "none"
         assert made["enable.ssl.certificate.verification"] is True
         assert settings("kafka://one", None)["bootstrap.servers"] == "one:9092"
+
+
+def failed_of(b: Broker, topic: str, messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Publish them; those that were not confirmed."""
+    try:
+        b.publish(topic, *messages)
+    except PublishError as error:
+        return error.unconfirmed
+    return ()
+
+
+def all_texts(*batches: Sequence[Message]) -> set[str]:
+    """Their bodies."""
+    return {message.body.decode() for batch in batches for message in batch}
 
 
 def fail_if_bad(event: Event) -> None:

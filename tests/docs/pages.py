@@ -21,6 +21,9 @@ ROOT = Path(__file__).parents[2]
 WALKTHROUGH = ROOT / "docs" / "walkthrough"
 KINDS = frozenset({"bash", "text", "python", "mermaid"})  #: of blocks: run, compared, compared, pictures
 
+#: what a command begins with, after the settings of its environment
+_PROGRAMS = re.compile(r"(?:[A-Z_]+=\S+ )*(?:python3?|make|docker|pip|kill)(?=\s|$)")
+
 _NUMBER = r"\d(?:(?:, | and |、| ?和 ?)\d)*"
 _TERMINAL = re.compile(rf"(?:[Tt]erminals?|终端) ?({_NUMBER})")
 _SENTENCE_ENDS = re.compile(r"(?<=[.:。：])\s")
@@ -88,6 +91,14 @@ class Page:
                 kind = Type if token.info == "bash" else See
                 steps.append(kind(current, token.content, _line(token)))
         return steps
+
+    @property
+    def commands(self) -> list[str]:
+        """What a page that is not walked says one can type: the lines of ```sh, and commands within its text."""
+        blocks = [token.content for token in self._tokens if token.type == "fence" and token.info == "sh"]
+        within = [child for token in self._tokens for child in token.children or () if child.type == "code_inline"]
+        spans = [child.content for child in within if _PROGRAMS.match(child.content)]
+        return [*(line for block in blocks for line in block.splitlines()), *spans]
 
     @property
     def listings(self) -> Iterator[Listing]:

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 import email_service.metrics
 import user_service.metrics
-from chassis.database import Database
+from chassis.database import Database, sqlite_url
 from user_service.tables import SCHEMA_NAME, SCHEMA_VERSION, Base
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -20,8 +20,9 @@ def test_each_metric_is_in_the_table(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     user_service.metrics.Metrics(registry)
     email_service.metrics.Metrics(registry)
-    url = f"sqlite:///{tmp_path}/users.db"
-    with Database(url, Base.metadata, schema_name=SCHEMA_NAME, schema_version=SCHEMA_VERSION) as database:
+    with Database(
+        sqlite_url(tmp_path / "users.db"), Base.metadata, schema_name=SCHEMA_NAME, schema_version=SCHEMA_VERSION
+    ) as database:
         registry.register(user_service.metrics.OutboxCollector(database))
         metrics = {(metric.name, metric.type): metric for metric in registry.collect()}
     table = OPERATIONS.read_text("utf-8").split("<!-- metrics -->")[1].split("<!-- /metrics -->")[0]

@@ -1,8 +1,8 @@
 """Walks through a page as a reader does, in a copy of the project that is thrown away afterwards.
 
 The copy differs from the project in its two ports: in its programs, as in what the page says, 8000 and 8001 are
-replaced by free ones (and 6399 in what the page says), so that many walks go on at a time. Its `.venv` is the Python
-that runs the tests.
+replaced by free ones (and 6399 in what the page says), so that many walks go on at a time. So are the usual addresses
+of servers, where a walk has private ones. Its `.venv` is the Python that runs the tests.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "data", "__pycache__", ".*_
 def walk(page: Page, folder: Path, known: Mapping[str, str] | None = None) -> None:
     """Do each step of the page; a failure says which one did not go as the page says.
 
-    `known` has the page's own words for what is different here, such as the address of a server.
+    `known` has the page's own words for what is different here, such as the address of a server: so it is in what is
+    typed, and in the brokers' defaults.
     """
     with _ports() as ports, ExitStack() as terminals:
-        scratch = copy(folder / "project", ports)
+        scratch = copy(folder / "project", ports, known or {})
         examples = Examples({**(known or {}), **ports})
         opened: dict[int, Terminal] = {}
         for step in page.steps:
@@ -61,18 +62,21 @@ def take(step: Step, terminal: Terminal, examples: Examples) -> None:
             terminal.press_ctrl_c()
 
 
-def copy(to: Path, ports: Mapping[str, str]) -> Path:
-    """The project, its programs on these ports."""
+def copy(to: Path, ports: Mapping[str, str], addresses: Mapping[str, str]) -> Path:
+    """The project, its programs on these ports, its brokers at these addresses."""
     shutil.copytree(ROOT, to, ignore=NOT_COPIED)
     for path in [*to.glob("*.py"), *to.glob("*_service/*.py"), *to.glob("demo/*.py"), *to.glob("docs/**/*.py")]:
         text = path.read_text(encoding="utf-8")
         path.write_text(re.sub(r"\b800[01]\b", lambda port: ports[port[0]], text), encoding="utf-8")
+    for path in to.glob("broker/*/broker.py"):
+        path.write_text(Examples(dict(addresses)).in_place(path.read_text(encoding="utf-8")), encoding="utf-8")
     programs = to / ".venv" / "bin"
     programs.mkdir(parents=True)
     (programs / "activate").write_text(f'PATH="{programs}:$PATH"\n', encoding="utf-8")
     python = programs / "python"
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
     python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    (to / ".venv" / ".installed").touch()
     return to
 
 

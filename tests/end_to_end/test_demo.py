@@ -6,13 +6,16 @@ import os
 import pty
 import re
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+import requests
 
 from broker.testing import eventually
+from demo.processes import Stage
 from tests.end_to_end.processes import Program, run
 from tests.servers.stranger import stranger
 
@@ -73,6 +76,46 @@ def test_it_keeps_the_data_where_it_is_told(tmp_path: Path) -> None:
     for _ in range(2):
         assert run(*DEMO, "--keep", str(folder)).returncode == 0
     assert (folder / "users.db").exists()
+
+
+@pytest.mark.parametrize("one_process", [True, False])
+def test_who_loses_a_port_to_somebody_else_takes_another(one_process: bool, tmp_path: Path) -> None:
+    """As when two demos start at once: between the choice of a port and the listening there is always a moment."""
+    said: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as taken_too:
+        ports = {"email_service": taken.getsockname()[1], "user_service": taken_too.getsockname()[1]}
+        shared = {"DATA_DIR": str(tmp_path), "BROKER": "memory" if one_process else "http"}
+        settings = {name: {**shared, "PORT": str(port)} for name, port in ports.items()}
+        with Stage(settings, one_process, lambda who, line: said.append(f"{who} {line}")) as stage:
+            for service, port in ports.items():
+                assert stage.url(service) != f"http://127.0.0.1:{port}"
+                assert stage.url(service).endswith(f":{stage.settings[service]['PORT']}")
+                assert requests.get(f"{stage.url(service)}/health/ready", timeout=10).ok
+    assert [line for line in said if line.startswith("demo somebody else was quicker on port ")]
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        (
+            "mysql://root:hush@127.0.0.1:1/demo",
+            "demo: database mysql+pymysql://root:***@127.0.0.1:1/demo: Can't connect to ",
+        ),
+        ("mysql+mysqldb://root:hush@127.0.0.1:1/demo", "needs the package 'MySQLdb'"),
+        ("mysql://root:hush@127.0.0.1/demo?surprise=1", "is not possible: "),
+        ("mysql://root:hu/sh@127.0.0.1/demo", "127.0.0.1"),
+        ("mysql://root:hush@127.0.0.1/demo?charset=hush", "is not possible: "),
+        ("hush", "is not a URL such as"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_one_line(url: str, says: str, tmp_path: Path) -> None:
+    """Without the password, whatever is wrong with it."""
+    ended = run(*DEMO, "--database", url, settings={"TMPDIR": str(tmp_path)})
+    [line] = ended.stderr.splitlines()
+    assert line.startswith("demo: ")
+    assert says in line
+    assert "hush" not in line
+    assert (ended.returncode, ended.stdout) == (1, "")
 
 
 def test_it_fails_when_a_service_does_not_start(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ import confluent_kafka
 PRODUCER = 0  #: `RD_KAFKA_PRODUCER`
 BROKER = 1  #: the id of the only broker
 REQUESTS = MappingProxyType(
-    {"produce": 0, "metadata": 3, "commit": 8, "join": 11}
+    {"produce": 0, "metadata": 3, "commit": 8, "join": 11, "heartbeat": 12, "number-producer": 22}
 )  #: their numbers in Kafka's protocol
 METADATA_DELAY_MS = 50  #: see `Mock._delay_leaders`
 REBALANCE_DELAY_MS = 100  #: how long a new group waits for more members; a real broker's default is 3000

@@ -21,16 +21,17 @@ READY_SECONDS = 60.0
 class Mailbox:
     """As a context manager it listens, on a free port, in a thread of this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, smtputf8: bool = False) -> None:
         self.refusal = ""  #: what it answers to every recipient, such as `451 not now`; empty: it takes the email
         self.emails: list[EmailMessage] = []
+        self.recipients: list[str] = []  #: as they were named, one an email
         self.asked = threading.Event()  #: somebody has named a recipient
         self.go_on = threading.Event()  #: while it is not set, nobody gets an end of the answer to that
         self.go_on.set()
         self._reservation = ExitStack()
         port = self._reservation.enter_context(reserved_port())
         self._controller = Controller(
-            self, hostname="127.0.0.1", port=port, enable_SMTPUTF8=False, ready_timeout=READY_SECONDS
+            self, hostname="127.0.0.1", port=port, enable_SMTPUTF8=smtputf8, ready_timeout=READY_SECONDS
         )
 
     @property
@@ -61,6 +62,7 @@ class Mailbox:
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802  # the same
         """Keep the email."""
         assert isinstance(envelope.content, bytes)
+        self.recipients += envelope.rcpt_tos
         self.emails.append(message_from_bytes(envelope.content, policy=policy.SMTP))
         return "250 accepted"
 

@@ -15,9 +15,10 @@ import email_service.tables
 import user_service.tables
 from broker import Broker, Event, Message, Reject
 from broker.testing import eventually
-from chassis.database import Database
+from chassis.database import Database, sqlite_url
 from contracts.events import USER_REGISTERED, UserRegistered
 from demo import ledger
+from demo.command import FAILED
 from demo.ledger import Balance, Ledger, LedgerError, Store
 from email_service.consumer import GROUP
 from email_service.tables import InboxRow
@@ -31,8 +32,8 @@ class World:
 
     def __init__(self, folder: Path, bus: Broker) -> None:
         self.bus = bus
-        self.users_url = f"sqlite:///{folder / 'users.db'}"
-        self.emails_url = f"sqlite:///{folder / 'emails.db'}"
+        self.users_url = sqlite_url(folder / "users.db")
+        self.emails_url = sqlite_url(folder / "emails.db")
         self.ledger = Ledger(self.users_url, self.emails_url, bus.group(USER_REGISTERED, GROUP))
         self.users = Database(
             self.users_url, user_service.tables.Base.metadata, schema_name="user_service", schema_version=1
@@ -220,6 +221,8 @@ def test_without_a_user_service_there_is_nothing_to_count(tmp_path: Path) -> Non
         ("BROKER", "memory", "one process"),
         ("BROKER", "pigeons", "unknown broker 'pigeons'; known: memory, http"),
         ("USERS_DATABASE_URL", "no url", "DATABASE_URL is not a URL"),
+        ("USERS_DATABASE_URL", "mysql://root@a..b/x", "DATABASE_URL mysql+pymysql://root@a..b/x is not possible"),
+        ("USERS_DATABASE_URL", "mysql+mysqldb://root@host/x", "needs the package 'MySQLdb'"),
     ],
 )
 def test_what_cannot_be_counted_is_one_line_and_status_2(
@@ -233,7 +236,7 @@ def test_what_cannot_be_counted_is_one_line_and_status_2(
     """On standard error, and never a LOST 0."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(variable, value)
-    assert ledger.main(["--no-wait"]) == ledger.FAILED
+    assert ledger.main(["--no-wait"]) == FAILED
     out, error = capsys.readouterr()
     assert out == ""
     assert line in error

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from broker.http.registry.base import FORGET_SECONDS, MEMBER_SECONDS, Member, Registry
 from broker.names import LOWER, decode, encode
+from broker.private import make_file, make_folder
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +29,12 @@ class FileRegistry(Registry):
         self._groups = folder / "groups"
         self._members = folder / "members"
         for path in (self._groups, self._members):
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
 
     def add_group(self, topic: str, group: str) -> None:
         path = self._groups / encode(topic, LOWER) / encode(group, LOWER)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        make_folder(path.parent)
+        make_file(path)
 
     def groups(self) -> list[tuple[str, str]]:
         return [
@@ -48,8 +49,9 @@ class FileRegistry(Registry):
 
     def renew(self, member: Member) -> None:
         path = self._path(member)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         new = path.with_suffix(".new")
+        make_file(new)
         new.write_text(json.dumps(asdict(replace(member, expires_at=time.time() + MEMBER_SECONDS))))
         new.replace(path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import broker
+import client
 from broker.cli import console
 from broker.cli.main import main
 from broker.message import Event, Message
 from broker.testing import Recorder, eventually
+from demo import ledger
 
 
 @pytest.fixture(autouse=True)
@@ -216,3 +219,27 @@ def test_the_memory_broker_cannot_be_reached_from_another_process(capsys: pytest
     """It says so, instead of showing an empty list."""
     assert main(["--broker", "memory", "dead", "list"]) == 2
     assert "the memory broker lives in one process, and this command is another" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "1e300", "-1", "five", "9" * 5000])
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda number: main(["subscribe", "t", f"--count={number}"]),
+        lambda number: main(["certificates", "DIR", "NAME", f"--days={number}"]),
+        lambda number: ledger.main([f"--wait={number}"]),
+        lambda number: ledger.main([f"--settle-seconds={number}"]),
+        lambda number: client.main([f"--timeout={number}"]),
+        lambda number: client.main([f"--count={number}"]),
+        lambda number: client.main([f"--concurrency={number}"]),
+    ],
+    ids=["count", "days", "wait", "settle-seconds", "client-timeout", "client-count", "client-concurrency"],
+)
+def test_a_number_that_makes_no_sense_is_refused(
+    run: Callable[[str], int], number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By every command that takes one: the usage, one line, and status 2."""
+    with pytest.raises(SystemExit) as ended:
+        run(number)
+    assert ended.value.code == 2
+    assert "error: " in capsys.readouterr().err

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import broker
+from broker.errors import DrainTimeout
 from broker.memory import Bus, MemorySource
 from broker.message import Message
 from broker.testing import Recorder
@@ -70,3 +71,23 @@ def test_a_disconnect_stops_every_subscription_at_once() -> None:
             disconnecting.result()
         assert other.received == []
         assert publisher.backlog("other", "g") == 1
+
+
+def test_a_second_disconnect_waits_no_longer_than_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even when the first one hangs."""
+    monkeypatch.setattr("broker.base.CLOSE_SECONDS", 0.01)
+    b = broker.connect("memory://")
+    closing, proceed = threading.Event(), threading.Event()
+
+    def hang(deadline: float) -> None:
+        closing.set()
+        proceed.wait(60)
+
+    monkeypatch.setattr(b, "_close", hang)
+    first = threading.Thread(target=b.disconnect)
+    first.start()
+    assert closing.wait(60)
+    with pytest.raises(DrainTimeout, match="another thread"):
+        b.disconnect(0.01)
+    proceed.set()
+    first.join()

@@ -72,12 +72,33 @@ def test_a_module_can_be_written_top_down(b: broker.Broker) -> None:
     assert (numbers, bodies) == ([1, 2], [b"1", b"2"])
 
 
-def test_a_decorated_handler_that_cannot_be_subscribed_leaves_nothing_connected(b: broker.Broker) -> None:
+def test_a_decorated_handler_that_cannot_be_subscribed_leaves_nothing_connected(
+    b: broker.Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The error is that of `connect`, and another try is possible."""
-    b.subscriber("t", concurrency=0)(Recorder())
-    with pytest.raises(broker.BrokerError, match="concurrency=0"):
+
+    def refuse(topic: str, options: SubscribeOptions) -> None:
+        raise broker.BrokerError("no more groups")
+
+    b.subscriber("t")(Recorder())
+    monkeypatch.setattr(b, "_source", refuse)
+    with pytest.raises(broker.BrokerError, match="no more groups"):
         b.connect()
     assert not b.is_connected
+
+
+def test_a_decorator_refuses_at_once_what_can_never_be_subscribed(b: broker.Broker) -> None:
+    """Where it stands in the module, not when it is connected; and notes nothing."""
+
+    async def handle(event: broker.Event) -> None:
+        """Would handle it."""
+
+    with pytest.raises(broker.BrokerError, match="coroutine function"):
+        b.subscriber("t")(handle)
+    with pytest.raises(broker.BrokerError, match="concurrency=0"):
+        b.subscriber("t", concurrency=0)(Recorder())
+    b.connect()
+    assert b._subscriptions == []
 
 
 def test_it_is_connected_from_connect_to_disconnect(b: broker.Broker) -> None:

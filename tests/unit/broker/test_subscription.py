@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from broker.errors import BrokerError, DrainTimeout, Reject
 from broker.message import Event, Message
 from broker.options import SubscribeOptions
 from broker.testing import Recorder, eventually
+from tests.contract.in_time import in_time
 
 
 @dataclass(eq=False)
@@ -26,7 +28,7 @@ class Script(Source[int]):
 
     messages: int
     attempt: int = 1
-    failing: dict[str, Exception] = field(default_factory=dict)
+    failing: dict[str, BaseException] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
     largest: int = 0
     closed: bool = False
@@ -102,13 +104,71 @@ def start() -> Iterator[Start]:
             subscription.unsubscribe(time.monotonic() + 2)
 
 
-@pytest.mark.parametrize("error", [BrokerError("away"), RuntimeError("a bug in an adapter")])
-def test_no_error_of_a_fetch_ends_the_subscription(start: Start, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [BrokerError("away"), RuntimeError("a bug in an adapter"), CancelledError(), SystemExit(1)], ids=repr
+)
+def test_no_error_of_a_fetch_ends_the_subscription(start: Start, error: BaseException) -> None:
     """It goes on by itself once the server is back."""
     source, seen = Script(3, failing={"fetch": error}), Recorder()
     start(source, seen)
     source.failing.clear()
     seen.wait(3)
+
+
+def test_no_answer_of_a_fetch_ends_the_subscription(start: Start) -> None:
+    """Not even one that is none."""
+
+    class Odd(Script):
+        def fetch(self, limit: int, timeout_seconds: float) -> Sequence[Delivery[int]]:
+            if self.failing.pop("odd", None):
+                return [None]  # type: ignore[list-item]  # that is odd
+            return super().fetch(limit, timeout_seconds)
+
+    source, seen = Odd(3, failing={"odd": RuntimeError()}), Recorder()
+    start(source, seen)
+    seen.wait(3)
+
+
+@pytest.mark.parametrize("missing", ["work-1", "fetch", "keep"])
+def test_a_subscription_that_gets_too_few_threads_leaves_its_group(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half at work, it would keep messages from the others."""
+    begin, started = threading.Thread.start, []
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == f"g-{missing}":
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    source = Script(5)
+    with pytest.raises(BrokerError, match="needs 4 threads: can't start"):
+        Subscription("t", lambda event: None, SubscribeOptions(group="g", concurrency=2), source, drain_seconds=60)
+    for thread in started:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert source.closed
+
+
+def test_an_interrupt_that_fails_keeps_nothing_from_being_handed_back(start: Start) -> None:
+    """The drain goes on."""
+
+    class Stubborn(Script):
+        def interrupt(self) -> None:
+            super().interrupt()
+            raise RuntimeError("a bug in an adapter")
+
+    proceed = threading.Event()
+    source, seen = Stubborn(3), Recorder(lambda event: proceed.wait(60))
+    subscription = start(source, seen)
+    eventually(lambda: source.largest == 3, "one runs and two wait")
+    seen.wait(1)
+    subscription.stop()
+    proceed.set()
+    subscription.unsubscribe()
+    assert sorted(source.done) == ["ack 0", "release 1", "release 2"]
 
 
 def test_an_ack_that_fails_is_sent_again(start: Start) -> None:
@@ -143,6 +203,40 @@ def test_a_dead_letter_that_cannot_be_stored_is_tried_again_and_its_lease_kept(s
     assert set(source.done) == {"extend 0"}
     source.failing.clear()
     eventually(lambda: "bury 0" in source.done, "it is a dead letter in the end")
+
+
+def test_a_bug_while_a_dead_letter_is_tried_again_keeps_no_lease_for_ever(start: Start) -> None:
+    """The lease of that message ends, and the others go on."""
+
+    def reject_first(event: Event) -> None:
+        if event.message.body == b"0":
+            raise Reject("no")
+
+    source, seen = Script(2, failing={"bury": BrokerError("full")}), Recorder(reject_first)
+    subscription = start(source, seen)
+    seen.wait(2)
+    eventually(lambda: subscription._later, "it is to be tried again")
+    source.failing["bury"] = RuntimeError("a bug")
+    eventually(lambda: not subscription._flight.held(), "its lease is not renewed any more")
+    eventually(lambda: source.done == ["ack 1"], "the other one is acked")
+
+
+@pytest.mark.parametrize("error", [Reject("x" * 10**7), RuntimeError("x" * 10**7)], ids=["reject", "error"])
+def test_a_reason_fits_into_a_dead_letter(start: Start, error: Exception) -> None:
+    """However much a handler says; it could never be stored otherwise."""
+
+    def fail(event: Event) -> None:
+        raise error
+
+    reasons: list[str] = []
+
+    class Reading(Script):
+        def bury(self, delivery: Delivery[int], reason: str) -> None:
+            reasons.append(reason)
+
+    start(Reading(1, attempt=8), fail)
+    eventually(lambda: reasons, "it is a dead letter")
+    assert 2000 < len(reasons[0]) < 2100
 
 
 def test_a_member_never_holds_more_than_its_prefetch(start: Start) -> None:
@@ -259,6 +353,34 @@ def test_what_still_arrives_during_a_drain_is_handed_back_before_the_source_is_c
     assert source.done == ["release 0", "release 1", "close"]
 
 
+@pytest.mark.parametrize("verb", ["interrupt", "release"])
+def test_a_server_that_hangs_holds_up_no_stop(start: Start, verb: str) -> None:
+    """Several subscriptions are stopped one after another, and each has its deadline."""
+    hanging, answers = threading.Event(), threading.Event()
+
+    class Hanging(Script):
+        def interrupt(self) -> None:
+            super().interrupt()
+            self._hang("interrupt")
+
+        def release(self, deliveries: Sequence[Delivery[int]]) -> None:
+            self._hang("release")
+
+        def _hang(self, what: str) -> None:
+            if what == verb:
+                hanging.set()
+                answers.wait(20)
+
+    source, seen = Hanging(3), Recorder(lambda event: answers.wait(60))
+    subscription = start(source, seen)
+    eventually(lambda: source.largest == 3, "one runs and two wait")
+    seen.wait(1)
+    with in_time(1), pytest.raises(DrainTimeout):
+        subscription.unsubscribe(time.monotonic() + 0.1)
+    assert hanging.wait(60)
+    answers.set()
+
+
 def test_a_server_that_answers_too_late_is_left_when_the_deadline_is_over(start: Start) -> None:
     """The drain does not end well then."""
     source = Slow(1)
@@ -324,6 +446,24 @@ class Mute(Exception):
 
     def __str__(self) -> str:
         raise RuntimeError("not even this")
+
+
+class MuteReject(Reject):
+    """A dead letter without a reason that could be told."""
+
+    def __str__(self) -> str:
+        raise SystemExit(1)
+
+
+def test_a_reject_without_words_is_a_dead_letter_all_the_same(start: Start) -> None:
+    """Its reason is the name of the error."""
+
+    def reject(event: Event) -> None:
+        raise MuteReject
+
+    source = Script(1)
+    start(source, reject)
+    eventually(lambda: source.done == ["bury 0"], "it is a dead letter")
 
 
 @pytest.mark.parametrize("fault", ["on_error exits", "on_settled exits", "error without words"])

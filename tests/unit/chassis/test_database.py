@@ -197,6 +197,11 @@ def test_an_error_does_not_quote_the_row(database: Database) -> None:
     [
         ("mysql://root:geheim@127.0.0.1:1/x?program_name=geheim", r"root:\*\*\*@127.0.0.1:1/x: Can't connect"),
         ("mysql://root:geheim@127.0.0.1:1/x?nosuch=geheim", "is not possible: .*nosuch"),
+        ("mysql://root:geheim@127.0.0.1:1/x?connect_timeout=geheim", "x is not possible: invalid literal"),
+        ("mysql://root:geheim@127.0.0.1:1/x?ssl_ca=/nosuch", "x is not possible: .*No such file"),
+        ("mysql://root:geheim@a..b/x", "a..b/x is not possible: "),
+        ("mysql+mysqldb://root:geheim@host/x", "needs the package 'MySQLdb'"),
+        ("sqlite:///x.db?timeout=geheim", r"x\.db is not possible: "),
         ("geheim", "not a URL"),
         ("mysql://root:geheim@host:port/x", "not a URL"),
         ("nosuch://root:geheim@host/x", r"root:\*\*\*@host/x is not possible"),
@@ -272,3 +277,52 @@ def test_a_transaction_that_is_cut_leaves_nothing_and_what_was_committed_stays(
     with pytest.raises(DatabaseError, match="Lost connection"):
         write_and_be_cut()
     assert value(database) == 0
+
+
+@pytest.mark.parametrize("url", ["sqlite:///{}", "sqlite:///file:{}?uri=true"])
+def test_what_an_earlier_version_left_open_to_others_is_closed(tmp_path: Path, url: str) -> None:
+    """Also what SQLite left beside it; a folder that was there is its owner's to open."""
+    tmp_path.chmod(0o755)
+    file = tmp_path / "test.db"
+    with new(url.format(file)):
+        for path in tmp_path.iterdir():
+            path.chmod(0o644)
+        with new(url.format(file)):
+            assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {
+                "test.db": 0o600,
+                "test.db-wal": 0o600,
+                "test.db-shm": 0o600,
+            }
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+def test_opening_a_database_ends_no_lock_on_it(database_url: str) -> None:
+    """POSIX drops all locks of a process on a file when it closes any descriptor of that file."""
+    with new(database_url) as database, database.transaction() as session:
+        session.execute(COUNTERS.insert().values(name="a", value=0))
+        database._make_file()
+        file = database_url.removeprefix("sqlite:///")
+        script = (
+            f"import sqlite3; sqlite3.connect({file!r}, timeout=0, isolation_level=None).execute('BEGIN IMMEDIATE')"
+        )
+        other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+        assert "database is locked" in other.stderr
+
+
+def test_a_turn_or_a_connection_that_does_not_come_is_an_error_of_the_database(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a request gets a 503, and no wait adds to another."""
+    monkeypatch.setattr("chassis.database.TURN_SECONDS", 0.05)
+    monkeypatch.setattr("chassis.database.POOL_SIZE", 1)
+    with new(database_url) as database, ThreadPoolExecutor(1) as threads:
+        with database.transaction():
+            late = threads.submit(lambda: database.transaction().__enter__())
+            with pytest.raises(DatabaseError, match="its turn did not come"):
+                late.result(60)
+        with closing(database._readers.connect()):
+            held = [database._readers.connect() for _ in range(10)]
+            with pytest.raises(DatabaseError, match="QueuePool limit"), database.reading() as session:
+                session.execute(sa.select(1))
+            for connection in held:
+                connection.close()

@@ -10,7 +10,7 @@ from chassis.fair_lock import FairLock
 
 def test_threads_get_it_in_the_order_in_which_they_asked() -> None:
     """Eight threads queue up behind a ninth; nobody jumps in."""
-    lock, order = FairLock(), list[int]()
+    lock, order = FairLock(60), list[int]()
 
     def work(number: int) -> None:
         with lock:
@@ -28,7 +28,7 @@ def test_threads_get_it_in_the_order_in_which_they_asked() -> None:
 
 def test_only_one_thread_has_it() -> None:
     """Eight threads add to a number that is not safe by itself."""
-    lock, total = FairLock(), [0]
+    lock, total = FairLock(60), [0]
 
     def work() -> None:
         for _ in range(500):
@@ -43,3 +43,23 @@ def test_only_one_thread_has_it() -> None:
     for thread in threads:
         thread.join()
     assert total == [4000]
+
+
+def test_nobody_waits_longer_than_agreed_and_the_others_keep_their_turn() -> None:
+    """The lock goes to the next who still waits, and is free at the end."""
+    impatient, order = FairLock(0.05), list[str]()
+
+    def work() -> None:
+        try:
+            with impatient:
+                order.append("got it")
+        except TimeoutError:
+            order.append("gave up")
+
+    with impatient:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(60)
+        assert order == ["gave up"]
+    work()
+    assert order == ["gave up", "got it"]

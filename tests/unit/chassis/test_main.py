@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 PROGRAM = """
+'Serves somebody: 学院君.'
 import sys, threading
 from contextlib import contextmanager
 from chassis.main import run
@@ -27,16 +28,16 @@ def service(settings):
     {stop}
     print("drained", flush=True)
 
-sys.exit(run("some-service", ServiceSettings, service, expected=[Expected]))
+sys.exit(run("some-service", ServiceSettings, service, expected=[Expected], arguments=sys.argv[1:]))
 """
 
 
 @contextmanager
-def program(start: str = "", stop: str = "", **environ: str) -> Iterator[subprocess.Popen[str]]:
+def program(start: str = "", stop: str = "", *arguments: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
     """A process that runs a service; killed at the end if need be."""
     text = PROGRAM.format(start=start or "pass", stop=stop or "pass")
     process = subprocess.Popen(
-        [sys.executable, "-c", text],
+        [sys.executable, "-c", text, *arguments],
         env={"PYTHONPATH": ".", **environ},
         text=True,
         stdout=subprocess.PIPE,
@@ -103,3 +104,29 @@ def test_what_may_go_wrong_is_one_line_and_status_2(start: str, environ: dict[st
         assert process.returncode == 2
         assert err.startswith(line)
         assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize("argument", ["-h", "--help"])
+def test_help_says_what_it_is_and_which_settings_it_reads(argument: str, encoding: str) -> None:
+    """The head of the file, and each variable with its default, never with the value that it has; nothing starts."""
+    environ = {"PYTHONIOENCODING": encoding, "DATABASE_URL": "mysql://root:hush@127.0.0.1", "LOG_LEVEL": "not possible"}
+    with program("", "", argument, **environ) as process:
+        out, err = process.communicate(timeout=60)
+    assert (err, process.returncode) == ("", 0)
+    assert out.startswith("Serves somebody: 学院君.\n")
+    assert {"  DATA_DIR=data", "  DATABASE_URL=", "  PORT=0", "  DRAIN_SECONDS=10"} < set(out.splitlines())
+    assert "hush" not in out
+    assert "started" not in out
+
+
+@pytest.mark.parametrize(
+    ("argument", "shown"),
+    [("--broker=redis://:hush@x", "'--broker'"), ("mysql://root:hush@x", "'mysql'"), ("serve", "'serve'"), ("", "''")],
+)
+def test_an_unknown_argument_is_one_line_and_status_2(argument: str, shown: str) -> None:
+    """It starts nothing; what may be a password is not shown."""
+    with program("", "", argument, "--help") as process:
+        out, err = process.communicate(timeout=60)
+    assert (out, process.returncode) == ("", 2)
+    assert err == f"some-service: unknown argument {shown}; settings come from the environment: --help lists them\n"

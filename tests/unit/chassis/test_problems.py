@@ -40,7 +40,7 @@ def test_a_problem_names_each_bad_field(client: FlaskClient) -> None:
     response = client.get("/problem")
     assert (response.status_code, response.content_type) == (422, "application/problem+json")
     assert response.get_json(force=True) == {
-        "title": "Unprocessable Entity",
+        "title": "Unprocessable Content",
         "status": 422,
         "detail": "not valid",
         "errors": [{"field": "email", "message": "is missing"}],

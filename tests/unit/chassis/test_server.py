@@ -194,3 +194,58 @@ def test_what_no_view_sees_is_refused_as_a_problem_too(app: SlowApp, sent: bytes
     for header in (b"Content-Type: application/problem+json", b"X-Content-Type-Options: nosniff"):
         assert header in head
     assert json.loads(body)["status"] == status
+
+
+LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+V4, V6 = LOOPBACK
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [
+        ("127.0.0.1", [V4]),
+        ("localhost", [V4]),  # the clients are told 127.0.0.1
+        ("0.0.0.0", [V4]),
+        ("::1", [V6]),
+        ("::", [V4, V6]),
+        ("*", [V4, V6]),
+    ],
+)
+def test_each_host_listens_where_one_expects_it(
+    host: str, reached: list[socket.AddressFamily], app: SlowApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A star is every interface, as in other servers; a name that has several addresses is its IPv4 one."""
+    if host == "localhost":
+        both = [(V6, socket.SOCK_STREAM, 0, "", ("::1", 0, 0, 0)), (V4, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 0))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+    elif not has(LOOPBACK[reached[-1]]):
+        pytest.skip("this machine has no IPv6")
+    with Server(app.wsgi, host, 0) as server:
+        monkeypatch.undo()
+        port = int(server.url.rpartition(":")[2])
+        assert [family for family, address in LOOPBACK.items() if listens(address, port)] == reached
+
+
+def has(address: str) -> bool:
+    """Whether this machine has it."""
+    try:
+        socket.create_server((address, 0), family=V6 if ":" in address else V4).close()
+    except OSError:
+        return False
+    return True
+
+
+def listens(address: str, port: int) -> bool:
+    """Whether somebody does."""
+    try:
+        socket.create_connection((address, port), timeout=10).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("host", ["nobody.invalid", "a..b", ".", "x" * 64, "no host"])
+def test_a_host_that_is_none_is_refused(host: str, app: SlowApp) -> None:
+    """With a line that names it."""
+    with pytest.raises(ServerError, match=r"^cannot listen on .* port 0: .*see HOST"):
+        Server(app.wsgi, host, 0)

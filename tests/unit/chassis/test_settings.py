@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import pytest
 
+import email_service.settings
+import user_service.settings
 from chassis.errors import SettingsError
-from chassis.settings import ServiceSettings, read
+from chassis.settings import ServiceSettings, defaults, read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,20 @@ def test_an_empty_variable_counts_as_unset() -> None:
     assert read(Settings, {"URL": "x:", "PORT": ""}) == Settings(url="x:")
 
 
+def test_a_file_with_the_line_ends_of_windows_means_the_same() -> None:
+    """A shell that reads such an .env file leaves a carriage return at the end of each value."""
+    assert read(Settings, {"URL": "x:\r", "PORT": "\r", "LOG_LEVEL": "DEBUG\r"}) == Settings(
+        url="x:", log_level="DEBUG"
+    )
+
+
+def test_the_defaults_are_written_as_one_would_set_them() -> None:
+    """Whoever sets them all to that changes nothing; a variable without a default is empty."""
+    written = defaults(Settings)
+    assert written.pop("URL") == ""
+    assert read(Settings, {"URL": "x:", **written}) == Settings(url="x:")
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "allowed"),
     [
@@ -37,6 +53,8 @@ def test_an_empty_variable_counts_as_unset() -> None:
         ("PORT", "65536", "less than or equal to 65535"),
         ("LOG_LEVEL", "loud", "'DEBUG', 'INFO'"),
         ("DRAIN_SECONDS", "-1", "greater than or equal to 0"),
+        ("DRAIN_SECONDS", "nan", "finite number"),
+        ("DRAIN_SECONDS", "1e300", "less than or equal to 3600"),
     ],
 )
 def test_a_bad_value_is_one_line_that_says_what_is_allowed(variable: str, value: str, allowed: str) -> None:
@@ -62,3 +80,24 @@ def test_a_secret_is_shown_neither_in_an_error_nor_in_the_settings() -> None:
         read(Settings, {"URL": "x:", "API_KEY": "hush"})
     assert "hush" not in str(caught.value)
     assert "424242" not in repr(read(Settings, {"URL": "x:", "API_KEY": "424242"}))
+
+
+@pytest.mark.parametrize(
+    "cls", [user_service.settings.Settings, email_service.settings.Settings], ids=["users", "emails"]
+)
+def test_no_number_of_a_service_is_infinite_or_none_at_all(cls: type[ServiceSettings]) -> None:
+    """Each ends the start with one line, before anything waits for it; a new setting cannot be forgotten."""
+    numbers = [f.name.upper() for f in fields(cls) if type(f.default) in (int, float) or f.name == "retry_delays"]
+    assert len(numbers) >= 5
+    for variable in numbers:
+        for value in ("nan", "inf", "-inf", "-1", "1e300", "1e10", "9" * 5000):
+            with pytest.raises(SettingsError, match=f"{variable}=.*is not possible") as caught:
+                read(cls, {variable: value})
+            assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("delays", [",", "1,,2", "0.2,nan", "1,1e10", ",".join(["1"] * 101)])
+def test_each_of_the_delays_is_a_number(delays: str) -> None:
+    """As for any other number, and there are not too many of them."""
+    with pytest.raises(SettingsError, match="RETRY_DELAYS="):
+        read(email_service.settings.Settings, {"RETRY_DELAYS": delays})

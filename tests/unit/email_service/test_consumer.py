@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import uuid
@@ -13,9 +14,10 @@ import pytest
 import broker
 from broker import Broker, Message
 from broker.testing import eventually
+from chassis.errors import DatabaseError
 from contracts.events import USER_REGISTERED, UserRegistered
 from email_service.consumer import GROUP, SendWelcome
-from email_service.errors import MailError
+from email_service.errors import MailError, RecipientRefused
 from email_service.inbox import Inbox
 from email_service.mail import Mail
 from email_service.mailers import Mailer
@@ -27,13 +29,14 @@ class Outgoing:
     """A mailer that keeps what it is given, and fails as often as it was told to."""
 
     failures: int = 0
+    error: type[MailError] = MailError
     sent: list[Mail] = field(default_factory=list)
 
     def send(self, mail: Mail) -> None:
         """Fail or keep."""
         if self.failures:
             self.failures -= 1
-            raise MailError("450 try again later")
+            raise self.error("450 try again later")
         self.sent.append(mail)
 
 
@@ -107,6 +110,43 @@ def test_an_email_that_cannot_be_sent_is_a_dead_letter_with_the_reason(
     group.replay(event.event_id)
     settled(bus)
     assert len(outgoing.sent) == len(inbox.sent()) == 1
+
+
+@pytest.mark.parametrize("release_fails", [False, True])
+def test_a_recipient_who_is_refused_is_a_dead_letter_at_once(
+    bus: Broker,
+    inbox: Inbox,
+    subscribe: Callable[[Mailer], None],
+    event: UserRegistered,
+    release_fails: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the mail server's words, also when the claim cannot be released: what is final stays final."""
+    if release_fails:
+
+        def fail(_: object, __: object) -> None:
+            raise DatabaseError("the database is gone")
+
+        monkeypatch.setattr(Inbox, "release", fail)
+    subscribe(Outgoing(failures=1, error=RecipientRefused))
+    bus.publisher(USER_REGISTERED).publish(event)
+    settled(bus)
+    (letter,) = bus.group(USER_REGISTERED, GROUP).dead_letters()
+    assert (letter.attempts, letter.reason) == (1, "450 try again later")
+    assert inbox.sent() == []
+
+
+@on_each_database
+def test_what_no_column_takes_is_refused_before_the_database_is_asked(
+    bus: Broker, inbox: Inbox, subscribe: Callable[[Mailer], None], event: UserRegistered
+) -> None:
+    """A name of 64 KB is a dead letter at once, and its reason quotes neither it nor SQL."""
+    body = json.dumps({**json.loads(event.to_message().body), "name": "x" * 65536}).encode()
+    subscribe(Outgoing())
+    bus.publish(USER_REGISTERED, Message(body, event.to_message().header))
+    settled(bus)
+    (letter,) = bus.group(USER_REGISTERED, GROUP).dead_letters()
+    assert (letter.attempts, letter.reason) == (1, "bad body: name: String should have at most 200 characters")
 
 
 @on_each_database

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import bcrypt
 import pytest
 import yaml
 from flask import Flask
@@ -186,16 +188,35 @@ def test_the_same_id_with_the_same_content_is_a_safe_retry(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"name": "Bob"}, {"email": "bob@example.com"}, {"password": "another"}],
-    ids=lambda change: next(iter(change)),
+    "change", [{"name": "Bob"}, {"email": "bob@example.com"}], ids=lambda change: next(iter(change))
 )
-def test_the_same_id_with_another_content_is_a_conflict(api: Api, change: dict[str, str]) -> None:
-    """The password counts as content."""
+def test_the_same_id_with_another_name_or_address_is_a_conflict(api: Api, change: dict[str, str]) -> None:
+    """It is somebody else's."""
     api("POST", "/users", {**ALICE, "id": "a-1"})
     response = api("POST", "/users", {**ALICE, "id": "a-1", **change})
     assert response.status_code == 409
     assert list(fields(response)) == ["id"]
+
+
+@pytest.mark.parametrize("change", [{}, {"name": "Bob"}, {"email": "bob@example.com"}, {"id": "b-1"}], ids=str)
+def test_no_answer_and_no_time_tells_whether_a_guess_at_a_password_is_right(
+    api: Api, change: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The right password and a wrong one are answered alike, and cost one hash each, as a new registration does."""
+    work = list[str]()
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args: (work.append(name), function(*args))[1]  # type: ignore[func-returns-value]  # in an expression
+
+    monkeypatch.setattr("bcrypt.hashpw", counted("hash", bcrypt.hashpw))
+    monkeypatch.setattr("bcrypt.checkpw", counted("compare", bcrypt.checkpw))
+    api("POST", "/users", {**ALICE, "id": "a-1"})
+    guesses = [
+        {**ALICE, "id": "a-1", **change, "password": guess} for guess in (ALICE["password"], "another", "x" * 72)
+    ]
+    answers = [api("POST", "/users", guess) for guess in guesses]
+    assert len({(answer.status_code, answer.text, str(answer.headers)) for answer in answers}) == 1
+    assert work == ["hash"] * 4
 
 
 @on_each_database

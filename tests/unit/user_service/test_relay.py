@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -12,8 +11,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import func, select
 
-import broker
-from broker import Broker, BrokerError, Message, NoSubscriber, PublishError
+from broker import Broker, BrokerError, Message, PublishError
 from broker.memory import MemoryBroker
 from broker.testing import eventually
 from chassis.database import Database
@@ -21,8 +19,9 @@ from chassis.drain import Drain
 from contracts.events import USER_REGISTERED
 from tests.servers.mariadb import Operator, on_each_database, on_mariadb
 from tests.unit.user_service.conftest import Mailbox, waiting
+from user_service.aside import LAST_BACKOFF_SECONDS, backoff_seconds
 from user_service.outbox import Outbox
-from user_service.relay import BATCH, LAST_BACKOFF_SECONDS, Relay
+from user_service.relay import BATCH, Relay
 from user_service.tables import OutboxRow
 
 
@@ -129,17 +128,22 @@ def test_only_what_was_not_confirmed_is_published_again(
     assert mailbox.bodies == [b"1", b"3", b"2"]
 
 
-def test_events_wait_for_their_first_subscriber(database: Database, bus: Broker, moody: Broker) -> None:
-    """Published mandatory: a broker that has nobody to keep them for does not get them."""
-    add(database, b"1")
-    relay = Relay(database, moody)
-    with pytest.raises(NoSubscriber):
-        relay.send_batch()
-    assert waiting(database) == 1
-    mailbox = Mailbox()
-    bus.subscribe(USER_REGISTERED, mailbox, group="late")
-    assert relay.send_batch() == 1
-    eventually(lambda: mailbox.bodies == [b"1"], "it has arrived")
+def test_events_wait_for_their_first_subscriber(
+    database: Database, bus: Broker, moody: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Published mandatory: a broker that has nobody to keep them for does not get them. That is said once."""
+    caplog.set_level(logging.INFO, "user_service.aside")
+    add(database, b"1", b"2")
+    with Relay(database, moody) as relay:
+        eventually(lambda: USER_REGISTERED in relay._aside.topics, "it has tried")
+        assert waiting(database) == 2
+        mailbox = Mailbox()
+        bus.subscribe(USER_REGISTERED, mailbox, group="late")
+        eventually(lambda: mailbox.bodies == [b"1", b"2"], "both have arrived")
+    assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
+        "topic user.registered is set aside",
+        "topic user.registered is published again",
+    ]
 
 
 @on_each_database
@@ -207,8 +211,9 @@ def test_a_stop_with_nothing_to_do_takes_no_time(
     database: Database, moody: MoodyBroker, monkeypatch: pytest.MonkeyPatch, is_away: bool
 ) -> None:
     """Neither a backoff nor a poll nor the drain's end is waited for: this test would be ended as one that hangs."""
-    for seconds in ("POLL_SECONDS", "FIRST_BACKOFF_SECONDS", "LAST_BACKOFF_SECONDS"):
-        monkeypatch.setattr(f"user_service.relay.{seconds}", 3600)
+    monkeypatch.setattr("user_service.relay.POLL_SECONDS", 3600)
+    for seconds in ("FIRST_BACKOFF_SECONDS", "LAST_BACKOFF_SECONDS"):
+        monkeypatch.setattr(f"user_service.aside.{seconds}", 3600)
     moody.is_away = is_away
     relay = Relay(database, moody, drain=Drain(3600))
     with relay:
@@ -258,13 +263,9 @@ def test_what_was_not_published_yet_is_told_of_each_event(
     assert len({event_id for _, _, event_id in told}) == 2
 
 
-def test_the_backoff_grows_to_five_seconds_and_no_further(database: Database) -> None:
+def test_the_backoff_grows_to_five_seconds_and_no_further() -> None:
     """For as long as it takes."""
-    relay = Relay(database, broker.new(f"memory://{uuid.uuid4()}"))
-    delays = []
-    for _ in range(2000):
-        relay._note(BrokerError("away"))
-        delays.append(relay._backoff_seconds())
+    delays = [backoff_seconds(failures) for failures in range(1, 2000)]
     assert delays[:3] == [0.1, 0.2, 0.4]
     assert delays[-1] == LAST_BACKOFF_SECONDS
 

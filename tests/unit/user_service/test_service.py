@@ -14,7 +14,7 @@ import pytest
 import requests
 
 import broker
-from broker import BrokerError, Message
+from broker import Message
 from broker.testing import eventually
 from chassis.server import Server
 from contracts.events import USER_REGISTERED, UserRegistered
@@ -78,7 +78,7 @@ def test_a_stop_answers_what_runs_publishes_it_and_is_not_ready_meanwhile(
         hashed.wait(60)
         return b"hash"
 
-    def publish_slowly(self: Relay, entries: Sequence[Entry]) -> BrokerError | None:
+    def publish_slowly(self: Relay, entries: Sequence[Entry]) -> tuple[Exception | None, Sequence[Entry]]:
         publishing.set()
         published.wait(60)
         return publish(self, entries)
