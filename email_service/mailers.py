@@ -57,8 +57,8 @@ class ConsoleMailer:
         try:
             self.stream.write(f"[SENDING A EMAIL TO {shown(mail.name)}...]\n")
             self.stream.flush()
-        except OSError as error:
-            log.warning("cannot print (%s): from now on simulated emails are only in GET /emails", error.strerror)
+        except (OSError, ValueError) as error:  # a ValueError says that the stream is closed
+            log.warning("cannot print (%s): from now on simulated emails are only in GET /emails", error)
             _print_nowhere(self.stream)
 
 
@@ -92,7 +92,7 @@ def mailer(url: str, sender: str, stdout: TextIO) -> Mailer:
 
 def _print_nowhere(stream: TextIO) -> None:
     """What is printed from now on, or waits in the buffer, is gone; it would fail again each time and when we end."""
-    with Path(os.devnull).open("wb") as nowhere:
+    with Path(os.devnull).open("wb") as nowhere, suppress(ValueError):  # of a closed stream, which has no number
         os.dup2(nowhere.fileno(), stream.fileno())
 
 

@@ -111,11 +111,14 @@ def test_what_a_client_that_has_gone_had_asked_for_is_not_begun(
 
 
 def test_more_than_can_be_answered_is_refused_at_once(
-    server: Server, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
+    server: Server, opened: ExitStack, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a 503 that says when to come again; nothing was done."""
     monkeypatch.setattr("chassis.dispatcher.MAX_WAITING", 5)
-    for _ in range(7):
+    for _ in range(2):
+        ask(server, opened)
+    eventually(lambda: work.running == 2, "both threads work")
+    for _ in range(5):
         ask(server, opened)
     eventually(lambda: waiting(server) == 5, "the queue is full")
     refused = requests.get(f"{server.url}/work", timeout=WITHIN_SECONDS)

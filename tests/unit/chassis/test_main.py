@@ -114,7 +114,7 @@ def test_help_says_what_it_is_and_which_settings_it_reads(argument: str, encodin
     with program("", "", argument, **environ) as process:
         out, err = process.communicate(timeout=60)
     assert (err, process.returncode) == ("", 0)
-    assert out.startswith("Serves somebody: 学院君.\n")
+    assert out.startswith("Serves somebody: 学院君.\n".encode(encoding, "backslashreplace").decode())
     assert {"  DATA_DIR=data", "  DATABASE_URL=", "  PORT=0", "  DRAIN_SECONDS=10"} < set(out.splitlines())
     assert "hush" not in out
     assert "started" not in out

@@ -129,7 +129,7 @@ def test_a_database_that_is_away_or_hangs_is_said_and_hangs_no_scrape(
             assert registry.get_sample_value("users_database_up") == 0
             assert registry.get_sample_value("users_outbox_messages") is None
             assert registry.get_sample_value("users_events_published_total") == 0
-    assert "the outbox cannot be measured: no answer within 2 s" in caplog.text
+    assert "the outbox cannot be measured: no answer within 1 s" in caplog.text
     assert "the outbox cannot be measured: database mysql" in caplog.text
 
 
