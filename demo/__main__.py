@@ -65,11 +65,10 @@ class Story:
     def tell(self, who: str, what: str, style: str = "", at: datetime | None = None, event_id: str = "") -> None:
         """One line: time, who, what, and the beginning of the event's id."""
         time = (at or datetime.now(UTC)).astimezone().strftime("%H:%M:%S.%f")[:-3]
-        parts: list[tuple[str, str]] = [(f"{time}  ", "dim"), (f"{who:<15}", COLOURS.get(who, ""))]
-        parts.append((shown(what), style))
+        parts: list[tuple[str, str]] = [(f"{time}  ", "dim"), (f"{who:<15}", COLOURS.get(who, "")), (what, style)]
         if event_id:
-            parts.append((f"  event {shown(event_id[:8])}", "dim"))
-        self._console.print(Text.assemble(*parts))
+            parts.append((f"  event {event_id[:8]}", "dim"))
+        self._console.print(Text.assemble(*((shown(text), colour) for text, colour in parts)))
 
     def line(self, process: str, line: str) -> None:
         """A line that a service printed: a log line in JSON, or something for its user."""

@@ -81,6 +81,16 @@ def test_it_never_prints_the_password() -> None:
         assert password not in failed.stdout + failed.stderr + told.stdout + told.stderr
 
 
+def test_nobody_forges_a_line_of_its_output() -> None:
+    """Whatever a service answers: no control is obeyed, none ends a line, and a `[` begins no markup."""
+    name = "a\nregistered  b\x1b[2J\x9b\u202e\u2028[/x]"
+    with _stumbling_service() as (url, _):
+        ended = run("client.py", "--url", url, "--emails-url", url, "--name", name)
+    shown = r"a\nregistered  b\x1b[2J\x9b\u202e\u2028[/x]"
+    assert ended.stdout.splitlines()[0].startswith(f"registered  {shown} <")
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def _client(app: Application, *arguments: str) -> subprocess.CompletedProcess[str]:
     return run("client.py", "--url", app.users.url, "--emails-url", app.emails.url, *arguments)
 
