@@ -58,7 +58,10 @@ class ConsoleMailer:
             self.stream.write(f"[SENDING A EMAIL TO {shown(mail.name)}...]\n")
             self.stream.flush()
         except (OSError, ValueError) as error:  # a ValueError says that the stream is closed
-            log.warning("cannot print (%s): from now on simulated emails are only in GET /emails", error)
+            log.warning(
+                "cannot print (%s): from now on simulated emails are only in GET /emails",
+                getattr(error, "strerror", error),
+            )
             _print_nowhere(self.stream)
 
 

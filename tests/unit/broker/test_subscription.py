@@ -433,9 +433,14 @@ class SlowToHandBack(Script):
 
 def test_what_waits_is_handed_back_before_the_source_is_closed(start: Start) -> None:
     """Closing would hand it back, too, but with its attempt counted."""
-    source = SlowToHandBack(3)
-    subscription = start(source, lambda _: source.finish.wait(60))
-    eventually(lambda: source.largest == 3, "one runs and two wait")
+    source, runs = SlowToHandBack(3), threading.Event()
+
+    def handle(_: Event) -> None:
+        runs.set()
+        source.finish.wait(60)
+
+    subscription = start(source, handle)
+    eventually(lambda: runs.is_set() and source.largest == 3, "one runs and two wait")
     subscription.unsubscribe()
     assert sorted(source.done[:-1]) == ["ack 0", "release 1", "release 2"]
     assert source.done[-1] == "close"
