@@ -25,7 +25,8 @@ def make_file(path: Path) -> None:
     try:
         os.close(os.open(path.resolve(), os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE))
     except FileExistsError:
-        close_to_others(path)
+        if path.is_file():  # not a folder, whose files are not ours, nor a device
+            close_to_others(path)
 
 
 def make_database(path: Path) -> None:

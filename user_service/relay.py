@@ -20,8 +20,7 @@ from typing import Self
 
 from sqlalchemy import ColumnElement
 
-from broker import Broker, BrokerError, NoSubscriber, PublishError
-from broker.errors import InvalidName
+from broker import Broker, BrokerError, PublishError
 from chassis.database import Database
 from chassis.drain import Drain
 from chassis.errors import DatabaseError
@@ -31,11 +30,7 @@ from user_service.tables import OutboxRow
 
 log = logging.getLogger(__name__)
 
-BATCH = 500  #: messages published at a time; each batch costs two commits, which are most of its price
 POLL_SECONDS = 1  #: how often to look without being woken: for what another replica left
-SCOUT_AFTER = 4  #: failures in a row; so many are nothing unusual when a broker restarts
-SCOUTS = 16  #: messages tried then, one after another, to see whether any leaves; more with each failure
-SCOUT_SECONDS = 5  #: for all of them: of a broker that does not answer, each uses up its timeout
 PRUNE_SECONDS = 60  #: how often it looks for messages that were published long ago
 PRUNE_ROWS = 1000  #: how many of them are removed at a time, so that nobody waits for it
 
@@ -49,7 +44,7 @@ class Relay:
     """One thread that publishes what is in the outbox; it connects the broker, and disconnects it at the end.
 
     Any number of them, in any number of processes, may work on one outbox. A lease is longer than publishing a batch
-    takes; so long wait the messages of one that has died. `on_published` hears how many messages have left.
+    takes; so long wait the messages of one that has died. `on_published` is called with how many messages have left.
     """
 
     def __init__(
@@ -74,8 +69,6 @@ class Relay:
         self._stopping = threading.Event()
         self._deadline = float("inf")  # in `time.monotonic()` seconds
         self._failures = 0
-        self._limit = BATCH  #: one after a failure, to see whose fault it is; doubled with each success
-        self._works = False  #: the broker has taken something since the limit was lowered
         self._aside = Aside()
         self._trouble: type[Exception | None] = type(None)
         self._prune_at = 0.0
@@ -86,54 +79,37 @@ class Relay:
         self._woken.set()
 
     def send_batch(self) -> int:
-        """Publish what is due, `BATCH` at most; how many rows it has dealt with: published, or set aside.
+        """Publish what is due, `BATCH` at most; how many rows it has tried.
 
-        Raises what went wrong when that may be everybody's trouble; what was not confirmed stays in the outbox.
+        Raises what keeps everything from leaving; what was not confirmed stays in the outbox.
         """
         self._broker.connect()
-        claim = self._claim(self._limit, self._aside.others())
-        if claim.entries:
-            self._send(claim)
-        return len(claim.entries) + len(claim.unfit) + self._retry_suspect()
-
-    def _claim(self, limit: int, *conditions: ColumnElement[bool]) -> Claim:
-        with self._database.transaction() as session:
-            claim = Outbox(session).claim(limit, self._now(), self._lease_seconds, *conditions)
-        self._aside.add_rows(claim.unfit, "it is unfit")
-        return claim
-
-    def _send(self, claim: Claim) -> None:
+        tried = self._retry_suspect()
+        claim = self._claim(self._aside.limit, self._aside.others())
         trouble, unsent = self._publish(claim.entries)
-        own = trouble is not None and self._is_their_own(claim.entries, unsent, trouble)
-        self._settle(claim, _without(claim.entries, unsent), unsent)
+        if trouble:
+            self._aside.failed(claim.entries, unsent, trouble)
+        self._settle(claim, _without(claim.entries, unsent), release=unsent)
         for entry in unsent:
             log.debug("not published yet: %s", trouble, extra={"event_id": entry.message.id})
-        if not trouble:
-            self._limit = min(BATCH, 2 * self._limit)
-        elif not own:
-            raise trouble
+        return tried + len(claim.entries) + len(claim.unfit)
 
     def _retry_suspect(self) -> int:
-        """Publish one of the suspects by itself, since it may use up its timeout; how many that were."""
+        """Publish one suspect by itself; how many that were. One that fails keeps its claim until the lease ends."""
         if not self._aside.suspects:
             return 0
-        claim = self._claim(1, OutboxRow.id.in_(self._aside.suspects))
+        self._aside.suspects.rotate(-1)
+        claim = self._claim(1, OutboxRow.id == self._aside.suspects[-1])
         trouble, unsent = self._publish(claim.entries)
-        self._aside.add_rows(unsent, trouble)
+        self._aside.name(unsent, trouble)
         self._settle(claim, _without(claim.entries, unsent), release=())
         return len(claim.entries)
 
-    def _settle(self, claim: Claim, sent: Sequence[Entry], release: Sequence[Entry]) -> None:
-        """Mark what has left, and release what may be claimed at once; the rest stays claimed until the lease ends."""
+    def _claim(self, limit: int, condition: ColumnElement[bool]) -> Claim:
         with self._database.transaction() as session:
-            Outbox(session).mark_sent(sent, self._now())
-            Outbox(session).release(claim, release)
-        for entry in sent:
-            log.info("published to %s", entry.topic, extra={"event_id": entry.message.id})
-        if sent:
-            self._aside.left(sent)
-            self._works = self._limit < BATCH
-        self._on_published(len(sent))
+            claim = Outbox(session).claim(limit, self._now(), self._lease_seconds, condition)
+        self._aside.name(claim.unfit, "it is unfit")
+        return claim
 
     def _publish(self, entries: Sequence[Entry]) -> tuple[Exception | None, Sequence[Entry]]:
         """What went wrong, and the entries that are not confirmed."""
@@ -147,43 +123,18 @@ class Relay:
             return error, entries
         return None, ()
 
-    def _is_their_own(self, entries: Sequence[Entry], unsent: Sequence[Entry], trouble: Exception) -> bool:
-        """Whether it is the trouble of a row or a topic, and no reason for the others to wait."""
-        if isinstance(trouble, NoSubscriber | InvalidName):
-            self._aside.add_topic(entries[0].topic, trouble)
-            return True
-        if sent := _without(entries, unsent):
-            self._aside.suspect(entry for entry in unsent if entry.id < sent[-1].id)
-            return False
-        self._limit = 1
-        return self._others_leave(entries, trouble)
-
-    def _others_leave(self, entries: Sequence[Entry], trouble: Exception) -> bool:
-        """Whether the broker takes something else, while it has taken nothing of this; asked when that goes on."""
-        topic = entries[0].topic
-        expected = topic in self._aside.topics or self._works
-        if len(entries) > 1 or not (expected or self._failures >= SCOUT_AFTER):
-            return expected  # then the first of them comes by itself, at once
-        if self._scout(OutboxRow.topic == topic):
-            self._aside.suspect(entries)
-        elif topic in self._aside.topics or self._scout(OutboxRow.topic != topic):
-            self._aside.add_topic(topic, trouble)
-        else:
-            self._works = False
-            return False
-        return True
-
-    def _scout(self, condition: ColumnElement[bool]) -> bool:
-        """Whether one of the next messages leaves by itself; those before it, which do not, are suspects then."""
-        claim = self._claim(min(BATCH, SCOUTS * (1 + self._failures)), self._aside.others(), condition)
-        deadline = time.monotonic() + SCOUT_SECONDS
-        sent = next((entry for entry in claim.entries if time.monotonic() < deadline and self._leaves(entry)), None)
-        self._aside.suspect(entry for entry in claim.entries if sent and entry.id < sent.id)
-        self._settle(claim, [sent] if sent else [], [entry for entry in claim.entries if entry is not sent])
-        return sent is not None
-
-    def _leaves(self, entry: Entry) -> bool:
-        return not self._stopping.is_set() and not self._publish([entry])[1]
+    def _settle(self, claim: Claim, sent: Sequence[Entry], release: Sequence[Entry]) -> None:
+        """Mark what has left, and release what may be claimed at once."""
+        if not claim.entries:
+            return
+        with self._database.transaction() as session:
+            Outbox(session).mark_sent(sent, self._now())
+            Outbox(session).release(claim, release)
+        for entry in sent:
+            log.info("published to %s", entry.topic, extra={"event_id": entry.message.id})
+        if sent:
+            self._aside.left(sent)
+        self._on_published(len(sent))
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -19,10 +19,14 @@ def test_a_file_that_was_open_to_others_is_closed(tmp_path: Path) -> None:
 
 
 def test_what_is_no_file_of_ours_is_left_as_it_is(tmp_path: Path) -> None:
-    """A device belongs to everybody, even where the service runs as root; so does a pipe that somebody reads."""
-    pipe = tmp_path / "pipe"
+    """A folder or a device that is named as a database belongs to others, even where the service runs as root."""
+    pipe, folder = tmp_path / "pipe", tmp_path / "folder"
     os.mkfifo(pipe, 0o644)
-    before = [stat.S_IMODE(path.stat().st_mode) for path in (pipe, Path(os.devnull))]
-    for path in (pipe, Path(os.devnull), tmp_path / "nothing"):
-        close_to_others(path)
-    assert [stat.S_IMODE(path.stat().st_mode) for path in (pipe, Path(os.devnull))] == before
+    folder.mkdir(0o755)
+    folder.chmod(0o755)
+    paths = (pipe, folder, Path(os.devnull))
+    before = [stat.S_IMODE(path.stat().st_mode) for path in paths]
+    for path in paths:
+        make_database(path)
+    close_to_others(pipe)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in paths] == before
