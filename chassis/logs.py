@@ -31,6 +31,7 @@ def configure(service: str, level: str = "INFO", log_format: LogFormat = "auto")
     logging.basicConfig(handlers=[handler], level=level, force=True)
     logging.captureWarnings(True)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns whenever a request has to wait its turn
+    logging.getLogger("pika").setLevel(logging.CRITICAL)  # the broker raises, or logs, each of its errors in one line
 
 
 def _set_up(stream: TextIO) -> None:

@@ -41,6 +41,7 @@ Command = Callable[[argparse.Namespace], int]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit status."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("pika").setLevel(logging.CRITICAL)  # we say each of its errors in one line
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names are in any script, whatever the locale says

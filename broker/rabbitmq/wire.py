@@ -56,7 +56,7 @@ def copy(parcel: Parcel, attempts: int) -> BasicProperties:
     return properties
 
 
-def letter(parcel: Parcel, attempts: int, reason: str) -> BasicProperties:
+def dead_letter(parcel: Parcel, attempts: int, reason: str) -> BasicProperties:
     """The properties of a dead letter."""
     properties = copy(parcel, attempts)
     said = reason[:MAX_REASON].encode(errors="replace").decode()  # an exception's text may be no Unicode
@@ -64,8 +64,8 @@ def letter(parcel: Parcel, attempts: int, reason: str) -> BasicProperties:
     return properties
 
 
-def receive(properties: BasicProperties, body: bytes, *, redelivered: bool = False) -> Parcel:
-    """What arrived. Messages of other programs are taken with the headers they have."""
+def receive(method: Any, properties: BasicProperties, body: bytes) -> Parcel:
+    """Return what a `Basic.Deliver` or `Basic.GetOk` brought; messages of other programs with the headers they have."""
     headers, now = properties.headers or {}, time.time()
     message = Message(body, _header(headers, properties.message_id))
     return Parcel(
@@ -73,7 +73,7 @@ def receive(properties: BasicProperties, body: bytes, *, redelivered: bool = Fal
         properties.message_id or hashlib.sha256(body).hexdigest(),
         _number(headers, PUBLISHED_AT, now),
         int(_number(headers, ATTEMPTS, 0)),
-        int(_number(headers, RETURNED, 0)) or int(redelivered),
+        int(_number(headers, RETURNED, 0)) or int(method.redelivered),
         str(headers.get(REASON, "")),
         _number(headers, FAILED_AT, now),
     )

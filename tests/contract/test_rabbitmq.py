@@ -5,10 +5,10 @@ With RABBITMQ_URL the tests run on that server instead of one of their own; thos
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import ssl
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
@@ -23,8 +23,7 @@ from broker.base import Broker
 from broker.errors import BrokerError, NoSubscriber, PublishError, Reject
 from broker.message import MAX_BODY_BYTES, Event, Message
 from broker.names import LOWER, MAX_NAME_BYTES, encode
-from broker.rabbitmq import RabbitMQBroker, layout, wire
-from broker.rabbitmq.connection import Batch
+from broker.rabbitmq import RabbitMQBroker, topology, wire
 from broker.testing import BrokerContract, Harness, Recorder, eventually, surely
 from broker.testing.case import QUICK, Case, numbered, only_this_arrives, texts
 from tests.contract.in_time import all_raise_in_time, in_time, raises_in_time
@@ -76,7 +75,7 @@ class RabbitMQHarness(Harness):
 
     def lose_group(self, topic: str, queue: str) -> None:
         with self.channel() as channel:
-            channel.queue_delete(layout.group_queue(topic, queue))
+            channel.queue_delete(topology.group_names(topic, queue).queue)
 
     def cut(self) -> None:
         if self._proxy is None:
@@ -173,7 +172,7 @@ class TestRabbitMQItself(OnRabbitMQ):
         b = harness.connect()
         b.publish(topic, *texts("before"))
         with harness.channel() as channel:
-            channel.exchange_delete(layout.topic_exchange(topic))
+            channel.exchange_delete(topology.topic_exchange(topic))
         b.publish(topic, *texts("while it is missing", "still"))
         seen = Recorder()
         b.subscribe(topic, seen, group="g")
@@ -185,7 +184,7 @@ class TestRabbitMQItself(OnRabbitMQ):
         """Declaring it with ours would be refused with 406 for ever after."""
         with harness.channel() as channel:
             arguments = {"x-queue-type": "quorum", "x-delivery-limit": 100}
-            channel.queue_declare(layout.group_queue(topic, "g"), durable=True, arguments=arguments)
+            channel.queue_declare(topology.group_names(topic, "g").queue, durable=True, arguments=arguments)
         b, seen = harness.connect(), Recorder()
         b.subscribe(topic, seen, group="g")
         only_this_arrives(b, topic, seen, before=0)
@@ -208,7 +207,7 @@ class TestRabbitMQItself(OnRabbitMQ):
         b.publish(topic, *texts("x"))
         with harness.channel() as channel:
             for _ in range(30):
-                method, _, _ = channel.basic_get(layout.group_queue(topic, "g"))
+                method, _, _ = channel.basic_get(topology.group_names(topic, "g").queue)
                 channel.basic_nack(method.delivery_tag)
         seen = Recorder()
         b.subscribe(topic, seen, group="g", max_attempts=100)
@@ -241,7 +240,11 @@ class TestRabbitMQItself(OnRabbitMQ):
         other.group(topic, "g").forget()
         assert other.backlog(topic, "g") == 0
         with harness.channel() as channel:
-            there = [q for q in (f"{layout.group_queue(topic, 'g')}:retry:{n}" for n in range(2)) if exists(channel, q)]
+            there = [
+                q
+                for q in (f"{topology.group_names(topic, 'g').queue}:retry:{n}" for n in range(2))
+                if exists(channel, q)
+            ]
         assert there == []
 
     def test_a_kill_right_after_the_first_failure_loses_nothing(self, harness: RabbitMQHarness, topic: str) -> None:
@@ -315,24 +318,26 @@ class TestRabbitMQItself(OnRabbitMQ):
         b.publish(topic, *texts("x"))
         eventually(b.group(topic, "g").dead_letters, "there is a dead letter")
         with harness.channel() as channel:
-            _, properties, _ = channel.basic_get(layout.dead_queue(layout.group_queue(topic, "g")))
+            _, properties, _ = channel.basic_get(topology.group_names(topic, "g").dead)
         assert [name for name in properties.headers if name.startswith("x-") and name != wire.RETURNED] == []
 
     def test_a_last_attempt_leaves_no_mark(self, harness: RabbitMQHarness, topic: str) -> None:
-        """Whether it ends well or not; the mark of one that goes on is there."""
-        before, during = marks(harness), list[int]()
+        """Whether it ends well or not; the mark of one that goes on is there, and no queue is made for it."""
+        during = list[int]()
 
         def behave(event: Event) -> None:
-            during.append(len(marks(harness) - before))
+            during.append(marks(harness, topic))
             if event.message.body == b"bad":
                 raise RuntimeError("bad")
 
         b = harness.connect()
         b.subscribe(topic, behave, group="g", max_attempts=1)
+        there = queues(harness)
         b.publish(topic, *texts("bad", "good"))
-        eventually(lambda: len(during) == 2 and not marks(harness) - before, "both marks are gone")
+        eventually(lambda: len(during) == 2 and not marks(harness, topic), "both marks are gone")
         assert during == [1, 1]
         assert b.backlog(topic, "g") == 0
+        assert queues(harness) == there
 
     def test_the_retention_ends(self, harness: RabbitMQHarness, topic: str) -> None:
         """What nobody took in time is dropped by the server."""
@@ -363,7 +368,7 @@ class TestRabbitMQItself(OnRabbitMQ):
         ]
         with harness.channel() as channel:
             for each in properties:
-                channel.basic_publish(layout.topic_exchange(topic), "", b"x", each)
+                channel.basic_publish(topology.topic_exchange(topic), "", b"x", each)
         received = [call.message for call in seen.wait(4)]
         assert [message.id for message in received[:3]] == ["1", "2", "3"]
         assert received[0].header["n"] == "7"
@@ -394,8 +399,8 @@ class TestRabbitMQItself(OnRabbitMQ):
 
     def test_a_reason_that_is_no_unicode_is_made_some(self) -> None:
         """What an exception says of a file's name, for instance."""
-        parcel = wire.receive(wire.publish(Message()), b"")
-        assert wire.letter(parcel, 1, "no \udcff").headers[wire.REASON] == "no ?"
+        parcel = wire.receive(pika.spec.Basic.GetOk(), wire.publish(Message()), b"")
+        assert wire.dead_letter(parcel, 1, "no \udcff").headers[wire.REASON] == "no ?"
 
     def test_a_message_whose_retry_cannot_be_stored_comes_again(self, harness: RabbitMQHarness, topic: str) -> None:
         """No lease would ever end while the connection lives: it goes back instead, and is counted."""
@@ -418,50 +423,38 @@ class TestRabbitMQItself(OnRabbitMQ):
             all_raise_in_time(b, topic, seconds=1, cause="no answer")
             with in_time(2):
                 b.disconnect()
+        eventually(lambda: "rabbitmq" not in [t.name for t in threading.enumerate()], "its connections end")
 
-    def test_a_deadline_holds_though_pika_forgets_its_timer(self, b: Broker) -> None:
-        """As it does when another one that is due in the same moment raises."""
-        link: Any = b._publishing  # type: ignore[attr-defined]  # nothing else fails so
-
-        def ask(_: object) -> None:
-            link._loop.call_later(0.01, lambda: 1 // 0)
-            link._loop.call_later(0, lambda: time.sleep(0.2))
-
-        with pytest.raises(BrokerError, match="no answer"):
-            link.answer(ask, time.monotonic() + 0.1)
-
-    def test_nothing_is_sent_on_a_channel_that_is_being_closed(self, b: Broker) -> None:
-        """The server would not look at it, or close the connection."""
-        link: Any = b._publishing  # type: ignore[attr-defined]  # nothing else is that late
-        line = link.line()
-        line.drop()
-        parcel = (wire.publish(Message(b"x")), b"x")
-        flight = line.publish(Batch("", "nobody's", [parcel], mandatory=False), time.monotonic() + 10)
-        assert "is being closed" in str(flight.error)
-        assert flight.unconfirmed == [0]
-
-    def test_a_connection_that_is_given_up_is_made_anew(
-        self, b: Broker, topic: str, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """Also one that had been opened just then, too late."""
-        link: Any = b._publishing  # type: ignore[attr-defined]  # nothing else is that late
-        link.post(link._abort)
-        seen = Recorder()
-        b.subscribe(topic, seen, group="g")
-        only_this_arrives(b, topic, seen, before=0)
-        assert "pika failed" not in caplog.text
-
-    def test_a_failed_batch_that_was_never_sent_names_all_of_it(self, b: Broker, topic: str) -> None:
-        """A channel that ends just before is no confirmation."""
+    def test_what_is_sent_on_a_channel_that_is_being_closed_is_named(self, b: Broker, topic: str) -> None:
+        """All of it: the server would not look at it."""
         assert isinstance(b, RabbitMQBroker)
         b.publish(topic, *texts("x"))
-        [line] = b._publishing._idle
-        line.close()
-        line.lost = None  # as if nobody had noticed yet
+        [channel] = b._publisher._idle  # nothing else closes one just before it is used
+        channel.drop()
         messages = tuple(numbered(3))
         with pytest.raises(PublishError) as caught:
             b.publish(topic, *messages)
         assert caught.value.unconfirmed == messages
+        b.publish(topic, *messages)
+
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+    def test_a_forked_process_is_told_that_it_is_one(self, b: Broker, topic: str) -> None:
+        """At once: the thread that would answer is in the other process."""
+        b.subscribe(topic, Recorder(), group="g")
+        b.publish(topic, *texts("x"))
+        process = multiprocessing.get_context("fork").Process(target=publish_in_a_fork, args=(b, topic))
+        process.start()
+        process.join(60)
+        process.kill()
+        assert process.exitcode == 0, "it neither hung nor raised anything else"
+        b.publish(topic, *texts("x"))
+
+
+def publish_in_a_fork(b: Broker, topic: str) -> None:
+    """Fail unless each verb says what is wrong."""
+    for ask in (lambda: b.publish(topic, *texts("x")), lambda: b.subscribe(topic, Recorder()), b.groups):
+        with pytest.raises(BrokerError, match="connected in another process"):
+            ask()
 
 
 class TestRabbitMQBadInput(OnRabbitMQ):
@@ -472,9 +465,9 @@ class TestRabbitMQBadInput(OnRabbitMQ):
         [
             ("rabbitmq://nobody.invalid", "not known|resolution|resolve"),
             ("amqp://user:secret@nobody.invalid", "not known|resolution|resolve"),
-            ("rabbitmq://user:secret@host:fivethousand/", "not a URL"),
-            ("rabbitmq://user:se/cret@host/", "not a URL"),
-            ("rabbitmq://[::1", "not a URL"),
+            ("rabbitmq://user:secret@host:fivethousand/", "a port cannot be used"),
+            ("rabbitmq://user:se/cret@host/", "special character"),
+            ("rabbitmq://[::1", "a host or a port"),
         ],
     )
     def test_an_address_that_is_none(self, address: str, cause: str) -> None:
@@ -527,13 +520,16 @@ class TestRabbitMQBadInput(OnRabbitMQ):
         assert str(error).startswith(f"rabbitmq broker at {address}: ")
 
     def test_tls_is_verified_and_carries_more_than_the_server_takes_at_once(self, tmp_path: Path, topic: str) -> None:
-        """With a context of ours; without one, nothing is said to a server that expects TLS."""
+        """With a context of ours or a file that the address names; without TLS, such a server hears nothing."""
         seen, count = Recorder(), 20
         with RabbitMQOverTls(tmp_path) as private:
             with broker.connect(private.url, tls=ssl.create_default_context(cafile=private.certificate)) as b:
                 b.subscribe(topic, seen, group="g")
                 b.publish(topic, *(Message(bytes([n]) * MAX_BODY_BYTES) for n in range(count)), *texts("last"))
                 assert [r.message.body[0] for r in seen.wait(count + 1)] == [*range(count), ord("l")]
+            address = private.url.replace("rabbitmq:", "amqps:")
+            with broker.connect(f"{address}?ca={private.certificate}") as b:
+                assert b.backlog(topic, "g") == 0
             for tls, cause in (
                 (ssl.create_default_context(), "certificate verify failed"),
                 (None, "lost|in time|AMQP"),
@@ -593,9 +589,10 @@ def queues(harness: RabbitMQHarness) -> list[str]:
     return harness.server.control("list_queues", "name").split()
 
 
-def marks(harness: RabbitMQHarness) -> set[str]:
-    """Which last attempts are known to have started."""
-    return {name for name in queues(harness) if name.startswith("last:")}
+def marks(harness: RabbitMQHarness, topic: str) -> int:
+    """How many last attempts of the group `g` are known to have started."""
+    with harness.channel() as channel:
+        return int(channel.queue_declare(topology.group_names(topic, "g").last, passive=True).method.message_count)
 
 
 def exists(channel: pika.adapters.blocking_connection.BlockingChannel, queue: str) -> bool:
@@ -609,7 +606,7 @@ def exists(channel: pika.adapters.blocking_connection.BlockingChannel, queue: st
 
 def told(harness: RabbitMQHarness, topic: str) -> Any:
     """What the server tells of the queue of the group `g`; nothing of it when there is none."""
-    queue = layout.group_queue(topic, "g")
+    queue = topology.group_names(topic, "g").queue
     with harness.channel() as channel:
         if not exists(channel, queue):
             return pika.spec.Queue.DeclareOk(queue, 0, 0)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pika import BasicProperties  # type: ignore[import-untyped]  # pika has no types
+from pika.spec import Basic  # type: ignore[import-untyped]  # the same
 
 from broker import InvalidName, names
 from broker.http import wire as http
@@ -87,7 +88,7 @@ def through_nats(message: Message) -> Message:
 
 def through_rabbitmq(message: Message) -> Message:
     """As properties and a body."""
-    return rabbitmq.receive(rabbitmq.publish(message), message.body).message
+    return rabbitmq.receive(Basic.Deliver(), rabbitmq.publish(message), message.body).message
 
 
 def through_kafka(message: Message) -> Message:
@@ -123,7 +124,7 @@ def test_any_entry_of_a_redis_stream_is_a_message(fields: dict[bytes, bytes]) ->
 )
 def test_any_publication_on_rabbitmq_is_a_message(headers: dict[str, Any]) -> None:
     """With sensible notes on it."""
-    parcel = rabbitmq.receive(BasicProperties(headers=headers), b"x")
+    parcel = rabbitmq.receive(Basic.Deliver(), BasicProperties(headers=headers), b"x")
     is_carried_on(parcel.message)
     assert min(parcel.attempts, parcel.returned) >= 0
     assert datetime.fromtimestamp(parcel.published_at, UTC) <= datetime.fromtimestamp(rabbitmq.MAX_NUMBER, UTC)
