@@ -62,6 +62,19 @@ def value(database: Database) -> int:
         return int(session.execute(sa.select(COUNTERS.c.value)).scalar_one())
 
 
+@on_mariadb
+def test_a_statement_that_is_refused_is_an_error_without_it(database: Database) -> None:
+    """What a caller passes on, into a dead letter perhaps, quotes neither SQL nor the row."""
+
+    def write_too_much() -> None:
+        with database.transaction() as session:
+            session.execute(COUNTERS.insert().values(name="geheim" * 10, value=0))
+
+    with pytest.raises(DatabaseError, match=r"refuses a statement: DataError 1406$") as refusal:
+        write_too_much()
+    assert not any(part in str(refusal.value) for part in ("geheim", "INSERT", "SQL"))
+
+
 @on_each_database
 def test_a_transaction_that_raises_leaves_nothing(database: Database) -> None:
     """All or nothing."""
