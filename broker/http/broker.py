@@ -137,7 +137,7 @@ class HttpBroker(Broker):
         if self._server is None:
             self._server = self._listen()
         member = _member(topic, options, self._server.url)
-        inbox = self._server.open_inbox(member.id, member.requests)
+        inbox = self._server.open_inbox(member)
         try:
             self._announce(member)
         except (BrokerError, OSError) as error:
