@@ -4,7 +4,8 @@ waitress itself closes a connection on which nothing comes. Here these are close
 
 - one on which no request came wholly in `IDLE_SECONDS`, however often a byte of it did ("slowloris");
 - one that has taken nothing of its answer for as long: a thread may wait to write more of it;
-- when there are too many, the one that has waited longest for its client: so a health probe always gets in;
+- when there are too many, or the process may open no more files, the one that has waited longest for its client: so a
+  health probe always gets in;
 - one whose client has gone while its request waited for a thread: nobody would read the answer.
 
 A request that has waited too long for a thread is answered with a 503: it has changed nothing, and may be sent again.
@@ -12,11 +13,14 @@ A request that has waited too long for a thread is answered with a 503: it has c
 
 from __future__ import annotations
 
+import errno
+import logging
 import socket
 import time
 from contextlib import suppress
 from typing import Any
 
+from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask, WSGITask
 from waitress.utilities import Error
@@ -24,8 +28,13 @@ from waitress.utilities import Error
 from chassis.dispatcher import WAIT_SECONDS
 from chassis.problems import MEDIA_TYPE, SECURITY_HEADERS, document
 
+log = logging.getLogger(__name__)
+
 GONE_SECONDS = 1.0  #: before that, a client that sends no more may still want to read
 ROOM = 10  #: connections that are kept free; at its limit, waitress would take no more
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+PAUSE_SECONDS = 0.05  #: of all connections, when another one can neither be accepted nor be made room for
+SAY_SECONDS = 60.0  #: how often the log says so
 
 
 class Busy(Error):
@@ -131,7 +140,35 @@ def hang_up_on_the_slow(server: Any, _: float) -> None:
                 channel.socket.shutdown(socket.SHUT_RDWR)  # to be closed by the loop, which is looking at them all
 
 
-def _make_room(channels: list[Channel]) -> None:
-    waiting = [channel for channel in channels if not channel.is_busy]
-    if waiting:
-        min(waiting, key=lambda channel: channel.waiting_since).handle_close()
+class Accept:
+    """In place of waitress's own, which would try again at once, and log a traceback each time."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self._say_at = 0.0
+
+    def __call__(self) -> tuple[socket.socket, Any] | None:
+        """The next connection; None when there is none after all."""
+        try:
+            accepted: tuple[socket.socket, Any] | None = wasyncore.dispatcher.accept(self._server)
+        except OSError as error:
+            if error.errno not in EXHAUSTED:
+                raise
+            self._wait(error)
+            return None
+        return accepted
+
+    def _wait(self, error: OSError) -> None:
+        if time.monotonic() >= self._say_at:
+            self._say_at = time.monotonic() + SAY_SECONDS
+            log.error("no more connections can be accepted for now: %s; see ulimit -n", error)
+        if not _make_room(list(self._server.active_channels.values()), ROOM):  # files are wanted, too
+            time.sleep(PAUSE_SECONDS)
+
+
+def _make_room(channels: list[Channel], most: int = 1) -> bool:
+    """Close the connections that have waited longest for their clients; whether there was one."""
+    waiting = sorted((each for each in channels if not each.is_busy), key=lambda channel: channel.waiting_since)
+    for channel in waiting[:most]:
+        channel.handle_close()
+    return bool(waiting)

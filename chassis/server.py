@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Self
 from waitress import wasyncore
 from waitress.server import create_server
 
-from chassis.channel import Channel, hang_up_on_the_slow
+from chassis.channel import Accept, Channel, hang_up_on_the_slow
 from chassis.dispatcher import Dispatcher
 from chassis.drain import Drain
 from chassis.errors import ServerError
@@ -133,6 +133,7 @@ def _waitress(gate: Gate, listening: socket.socket, sockets: dict[int, Any], thr
     )
     server.channel_class = Channel
     server.maintenance = partial(hang_up_on_the_slow, server)
+    server.accept = Accept(server)
     return server
 
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from broker.address import without_secrets
+from broker import address as any_broker
+from broker.address import Host, without_secrets
 from broker.errors import BrokerError
 
-SETTINGS = ("advertise", "certificates")  #: that the URL may have after its `?`
+OPTIONS = ("advertise", "certificates")  #: that the URL may have after its `?`
 
 
 @dataclass(frozen=True)
@@ -36,20 +36,17 @@ class Address:
     def parse(cls, url: str) -> Address:
         """From a URL; `BrokerError` when it cannot be one, or lacks what it needs."""
         try:
-            where = urlsplit(url)
-            given = _settings(where)
-            told = urlsplit(f"//{given.get('advertise', '')}")
-            address = cls(
-                where.scheme,
-                where.hostname or "127.0.0.1",
-                where.port or 0,
-                told.hostname,
-                told.port,
-                Path(given["certificates"]) if "certificates" in given else None,
+            where = any_broker.Address.parse(
+                url if "://" in url else f"{url}://", port=0, host="127.0.0.1", options=OPTIONS
             )
+            host, port = _only_host(where, "it is http://HOST:PORT, without user and path")
+            told = _advertised(where.options.get("advertise"))
+            folder = where.options.get("certificates")
+            scheme = "https" if where.tls else "http"
+            address = cls(scheme, host, port, told and told.name, told and told.port, Path(folder) if folder else None)
             address._check()
         except ValueError as error:
-            raise BrokerError(f"http broker cannot use the address {without_secrets(url)}: {error}") from error
+            raise BrokerError(f"http broker cannot use the address {without_secrets(url)}: {error}") from None
         return address
 
     def url(self, host: str, port: int) -> str:
@@ -72,14 +69,21 @@ class Address:
             raise ValueError("others cannot find it there; say ?advertise=NAME, the name of this machine for them")
 
 
-def _settings(where: SplitResult) -> dict[str, str]:
-    given = dict(parse_qsl(where.query, keep_blank_values=True, strict_parsing=bool(where.query)))
-    for name, value in given.items():
-        if name not in SETTINGS:
-            raise ValueError(f"no setting {name!r}; there are: {', '.join(SETTINGS)}")
-        if not value:
-            raise ValueError(f"{name} is empty")
-    return given
+def _advertised(text: str | None) -> Host | None:
+    """What others are told instead; its port is 0 where that is the one that we listen on."""
+    if text is None:
+        return None
+    try:
+        told = any_broker.Address.parse(f"http://{text}", port=0, options=())
+    except ValueError as error:
+        raise ValueError(f"the option 'advertise' is not NAME or NAME:PORT: {error}") from None
+    return _only_host(told, "the option 'advertise' is not NAME or NAME:PORT")
+
+
+def _only_host(where: any_broker.Address, else_says: str) -> Host:
+    if len(where.hosts) > 1 or where.user is not None or where.path:
+        raise ValueError(else_says)
+    return where.hosts[0]
 
 
 def _is_every_interface(host: str) -> bool:

@@ -16,6 +16,7 @@ import sqlite3
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -27,11 +28,13 @@ from broker.http import tls
 from broker.http.address import Address
 from broker.http.client import Client
 from broker.http.member import HttpBroadcast, HttpSource
+from broker.http.once import Once
 from broker.http.pump import Pump
 from broker.http.registry import Member, Registry, check_registry, open_registry
+from broker.http.registry.base import MAX_LEASE_SECONDS, MAX_PREFETCH, MAX_REQUESTS
 from broker.http.server import MemberServer
 from broker.http.spool import Spool
-from broker.http.wire import BROADCAST, Signer, read_secret
+from broker.http.wire import BROADCAST, Signer, read_secret, usable_secret
 from broker.message import Message
 from broker.options import SubscribeOptions
 from broker.private import close_to_others, make_folder
@@ -41,7 +44,7 @@ log = logging.getLogger(__name__)
 BEAT_SECONDS = 2.0  #: how often members are renewed and the rows of dead publishers are looked for
 PRUNE_SECONDS = 60.0
 SPARE_REQUESTS = 3  #: open to a member besides one for each handler that takes its time
-MAX_REQUESTS = 64  #: open to a member for one publisher at a time; each holds a thread
+JOIN_SECONDS = 10.0  #: how long a disconnect waits for the thread that keeps members alive
 
 
 class HttpBroker(Broker):
@@ -61,6 +64,11 @@ class HttpBroker(Broker):
             raise self.error("it is made safe by its address, https://…?certificates=DIR, not by the option `tls`")
         self._where = Address.parse(self.address)
         self._ca = tls.ca_file(self._where.certificates) if self._where.certificates else None
+        if self.options.secret is not None:
+            try:
+                usable_secret(self.options.secret)
+            except ValueError as error:
+                raise self.error(f"the secret (BROKER_SECRET) {error}") from None
         check_registry(self.options.registry, self.options.secret)
 
     def _open(self) -> None:
@@ -69,6 +77,7 @@ class HttpBroker(Broker):
         self._announcing = threading.Lock()  # so that nobody is announced after he has left
         self._server: MemberServer | None = None
         self._closing = threading.Event()
+        self._trouble = Once(log)
         self._prune_at = 0.0
         with ExitStack() as opened:
             self._open_files(opened)
@@ -107,7 +116,7 @@ class HttpBroker(Broker):
     def _stop_beating(self) -> None:
         self._closing.set()
         if not self.options.observer:
-            self._heart.join()
+            self._heart.join(JOIN_SECONDS)
 
     def _say_what_stays(self) -> None:
         if left := self._spool.left():
@@ -130,7 +139,7 @@ class HttpBroker(Broker):
         if self._server is None:
             self._server = self._listen()
         member = _member(topic, options, self._server.url)
-        inbox = self._server.open_inbox(member.id, member.requests)
+        inbox = self._server.open_inbox(member)
         try:
             self._announce(member)
         except (BrokerError, OSError) as error:
@@ -169,22 +178,29 @@ class HttpBroker(Broker):
 
     def _live(self) -> None:
         """Keep what must be seen alive, until closing."""
-        failing: set[object] = set()
         while not self._closing.is_set():
-            for step in (self._announce_all, self._registry.look_around, self._beat, self._prune):
-                try:
-                    step()
-                    failing.discard(step)
-                except (BrokerError, OSError) as error:
-                    log.log(logging.DEBUG if step in failing else logging.WARNING, "%s", self.describe(error))
-                    failing.add(step)
+            self._announce_all()
+            for step in (self._registry.look_around, self._beat, self._prune):
+                self._try(step.__name__, step)
             self._closing.wait(BEAT_SECONDS)
 
     def _announce_all(self) -> None:
         for member in list(self._members.values()):
-            with self._announcing:
-                if member.id in self._members:
-                    self._announce(member)
+            self._try(member.id, partial(self._announce_again, member))
+
+    def _announce_again(self, member: Member) -> None:
+        with self._announcing:
+            if member.id in self._members:
+                self._announce(member)
+
+    def _try(self, name: str, step: Callable[[], None]) -> None:
+        """One step of what keeps all alive: its trouble is logged once, and keeps nothing else from being alive."""
+        try:
+            step()
+            self._trouble.over(name)
+        except Exception as error:  # noqa: BLE001  # whatever stands in the registry
+            known = isinstance(error, (BrokerError, OSError))
+            self._trouble.warn(name, self.describe(error if known else repr(error)))
 
     def _beat(self) -> None:
         """Live, and take over from those who do not; unless we were late: then others may be no worse than we."""
@@ -203,7 +219,8 @@ def _member(topic: str, options: SubscribeOptions, url: str) -> Member:
     """What a new subscription says of itself. Each request is open until its slowest message is done."""
     slow = options.concurrency if options.auto_ack else options.prefetch
     requests = min(options.prefetch, slow + SPARE_REQUESTS, MAX_REQUESTS)
-    return Member(uuid.uuid4().hex, topic, options.group, url, options.prefetch, requests, options.lease_seconds)
+    prefetch, lease_seconds = min(options.prefetch, MAX_PREFETCH), min(options.lease_seconds, MAX_LEASE_SECONDS)
+    return Member(uuid.uuid4().hex, topic, options.group, url, prefetch, requests, lease_seconds)
 
 
 class HttpGroup(Group):

@@ -13,15 +13,18 @@ from broker.engine.source import BroadcastSource, Delivery, Source
 from broker.errors import BrokerError
 from broker.http import wire
 from broker.http.wire import LAST, OK, REJECT, RELEASE, RETRY, Answer, Parcel
+from broker.options import SubscribeOptions
 
 SEND_SECONDS = 1.0  #: how long an answer waits for the network to take it
+PATIENCE = 2  #: leases that a request stays open without a line: its publisher waits for one and a half
 
 
 class Exchange:
     """One accepted request: the lines still to be sent back on it. Iterating it is what the server sends."""
 
-    def __init__(self, parcels: Sequence[Parcel]) -> None:
+    def __init__(self, parcels: Sequence[Parcel], lease_seconds: float) -> None:
         self._changed = threading.Condition()
+        self._patience_seconds = PATIENCE * lease_seconds
         self._lines: deque[bytes] = deque([b"\n"])  # says at once that they were taken
         self._left = {parcel.seq for parcel in parcels}
         self._ended = False
@@ -58,7 +61,7 @@ class Exchange:
 
     def _next(self) -> bytes | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._lines or self._ended or not self._left)
+            self._changed.wait_for(lambda: self._lines or self._ended or not self._left, self._patience_seconds)
             return self._lines[0] if self._lines else None
 
     def close(self) -> None:
@@ -81,14 +84,15 @@ class Letter:
 class Inbox:
     """What has arrived for one subscription and was not fetched yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, lease_seconds: float = SubscribeOptions.lease_seconds) -> None:
+        self._lease_seconds = lease_seconds
         self._changed = threading.Condition()
         self._arrived: deque[Delivery[Letter]] = deque()
         self._closed = False
 
     def put(self, parcels: Sequence[Parcel]) -> Exchange | None:
         """Take them in, to be answered on what this returns; None when the subscription has ended."""
-        exchange = Exchange(parcels)
+        exchange = Exchange(parcels, self._lease_seconds)
         with self._changed:
             if self._closed:
                 return None
@@ -105,6 +109,7 @@ class Inbox:
         copies = [delivery for delivery in self._arrived if (delivery.receipt.seq, delivery.message.id) in again]
         for copy in copies:
             self._arrived.remove(copy)
+            copy.receipt.exchange.give_up()  # else nobody would ever answer for it, and it would keep its thread
 
     def exchanges(self) -> set[Exchange]:
         """The requests of what waits to be fetched."""

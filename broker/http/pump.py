@@ -19,7 +19,11 @@ import requests
 
 from broker.errors import BrokerError
 from broker.http import wire
-from broker.http.client import CONNECT_SECONDS, Body, Client, Refused, whole_lines
+from broker.http.bounded import whole_lines
+from broker.http.client import CONNECT_SECONDS, Body, Client, Refused
+from broker.http.fields import printable
+from broker.http.load import Load, members_of_group, shares
+from broker.http.once import Once
 from broker.http.registry import Member, Registry
 from broker.http.spool import Spool
 from broker.http.wire import BROADCAST, LAST, RELEASE, RETRY, Answer, Malformed, Parcel, Request
@@ -27,40 +31,9 @@ from broker.http.wire import BROADCAST, LAST, RELEASE, RETRY, Answer, Malformed,
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25  #: how often members are looked up while there is something to deliver
-SHUN_SECONDS = 0.25  #: pause after a member failed us; doubled each time
-MAX_SHUN_SECONDS = 4.0
-
-
-@dataclass(eq=False)
-class Load:
-    """What one member has of ours right now."""
-
-    outstanding: int = 0
-    posts: int = 0
-    sending: Request | None = None  #: the batch that it has not taken yet: the next one waits, to keep the order
-    failures: int = 0  #: in a row
-    shunned_until: float = 0.0  #: `time.monotonic()`
-
-    def room(self, member: Member) -> int:
-        """How many more messages it may be sent."""
-        if self.sending or self.posts >= member.requests or self.shunned:
-            return 0
-        return max(0, member.prefetch - self.outstanding)
-
-    def taken(self, request: Request) -> None:
-        """The member has this batch, or never will: the next may go."""
-        if self.sending is request:
-            self.sending = None
-
-    def fail(self) -> None:
-        """It failed us: leave it alone for a while, longer each time."""
-        self.failures += 1
-        self.shunned_until = time.monotonic() + min(SHUN_SECONDS * 2 ** (self.failures - 1), MAX_SHUN_SECONDS)
-
-    @property
-    def shunned(self) -> bool:
-        """Whether it failed us a moment ago."""
-        return self.shunned_until > time.monotonic()
+PAUSE_SECONDS = 0.25  #: after something failed that ought not to
+MAX_PAUSE_SECONDS = 60.0  #: then it looks whether something is due, however late the next should be
+JOIN_SECONDS = 10.0  #: how long the end waits for a thread that is still busy
 
 
 @dataclass
@@ -86,6 +59,7 @@ class Pump:
         self._seen: dict[str, Seen] = {}
         self._posts: set[threading.Thread] = set()
         self._answering: set[requests.Response] = set()
+        self._trouble = Once(log)
         self._thread = threading.Thread(target=self._run, name="http-pump", daemon=True)
         self._thread.start()
 
@@ -103,7 +77,7 @@ class Pump:
         finally:
             self._stopping.set()
             self._woken.set()
-            self._thread.join()
+            self._thread.join(JOIN_SECONDS)
         with self._lock:
             responses, posts = list(self._answering), list(self._posts)
         for response in responses:
@@ -135,26 +109,37 @@ class Pump:
             self._woken.clear()
             try:
                 pause = self._round()
-            except Exception as error:  # not only BrokerError: nothing ends this loop but stop()
-                log.warning("the pump pauses: %s", error, exc_info=not isinstance(error, BrokerError))
-                pause = SHUN_SECONDS
+                self._trouble.over(self)
+            except Exception as error:  # noqa: BLE001  # not only BrokerError: nothing ends this loop but stop()
+                surprise = not isinstance(error, BrokerError)
+                self._trouble.warn(
+                    self, f"the pump pauses: {error!r}" if surprise else f"the pump pauses: {error}", exc_info=surprise
+                )
+                pause = PAUSE_SECONDS
 
     def _round(self) -> float | None:
         """Send what can be sent; how long until there may be more, None when only `wake` can tell."""
         due, next_due = self._spool.wake()
         with self._lock:
             groups, self._groups = self._groups | set(due), set()
-        blocked = set(groups)  # until the opposite is known, also when this round fails
-        try:
-            for group in groups:
-                if self._send(*group):
-                    blocked.discard(group)
-        finally:
-            with self._lock:
-                self._groups |= blocked
+        blocked = {group for group in groups if not self._sent(*group)}
+        with self._lock:
+            self._groups |= blocked
         if blocked:
             return LOOK_SECONDS
-        return None if next_due == float("inf") else max(0.0, next_due - time.time())
+        return None if next_due == float("inf") else min(max(0.0, next_due - time.time()), MAX_PAUSE_SECONDS)
+
+    def _sent(self, topic: str, group: str) -> bool:
+        """As `_send`, and False when that failed: one group's trouble is not the others'."""
+        try:
+            sent = self._send(topic, group)
+        except Exception as error:  # noqa: BLE001  # whatever stands in the registry
+            self._trouble.warn(
+                (topic, group), f"nothing can be sent to {group} of {topic}, which is tried again: {error!r}"
+            )
+            return False
+        self._trouble.over((topic, group))
+        return sent
 
     def _send(self, topic: str, group: str) -> bool:
         """Claim what its members have room for, and post it; whether nothing is left that waits for a member."""
@@ -163,7 +148,7 @@ class Pump:
         if not rooms:
             return not members and self._ended(topic, group)
         parcels = self._spool.claim(topic, group, sum(room for _, room in rooms))
-        for member, share in _shares(parcels, rooms):
+        for member, share in shares(parcels, rooms):
             self._start_post(member, topic, group, share)
         return not parcels
 
@@ -178,12 +163,12 @@ class Pump:
         seen = self._seen.get(topic)
         if seen is None or time.monotonic() - seen.at > LOOK_SECONDS:
             return self._look_up(topic, group)
-        return _of(group, seen.members)
+        return members_of_group(group, seen.members)
 
     def _look_up(self, topic: str, group: str) -> list[Member]:
         members = [member for member in self._registry.members_of(topic) if self._client.accepts(member)]
         self._seen[topic] = Seen(time.monotonic(), members)
-        return _of(group, self._seen[topic].members)
+        return members_of_group(group, members)
 
     def _load(self, member: Member) -> Load:
         with self._lock:
@@ -194,42 +179,62 @@ class Pump:
     def _start_post(self, member: Member, topic: str, group: str, parcels: list[Parcel]) -> None:
         load = self._load(member)
         request = Request(member.id, topic, member.group, parcels)
-        with self._lock:
-            load.sending = request
-            load.posts += 1
-            load.outstanding += len(parcels)
         post = threading.Thread(
             target=self._post, args=(member, load, group, request), name=f"http-post-{member.id}", daemon=True
         )
         with self._lock:
+            load.sending = request
+            load.posts += 1
+            load.outstanding += len(parcels)
             self._posts.add(post)
-        post.start()
+        try:
+            post.start()
+        except RuntimeError:  # there are too many threads
+            load.fail()
+            self._over(post, load, request, group, [Answer(parcel.seq, RELEASE) for parcel in parcels])
+            raise
 
     def _post(self, member: Member, load: Load, group: str, request: Request) -> None:
         left = {parcel.seq for parcel in request.parcels}
-        body = Body(wire.encode_request(request).encode())
-        result = RETRY  # a message without an answer may have been started, so that counts
+        result = RELEASE  # no handler has seen anything of it
         try:
-            for answers in self._exchange(member, load, request, body):
-                left -= self._settle([a for a in answers if a.seq in left], load, request.topic, group)
+            body = Body(wire.encode_request(request).encode())
+            try:
+                for answers in self._exchange(member, load, request, body):
+                    left -= self._settle(_first(answers, left), load, request.topic, group)
+            finally:
+                if body.sent:
+                    result = RETRY  # a message without an answer may have been started, so that counts
             _must_be_empty(left)
             load.failures = 0
         except Exception as error:  # noqa: BLE001  # whatever it is, they are to be delivered again
-            if isinstance(error, Refused) or not body.sent:
-                result = RELEASE  # no handler has seen anything of it
+            if isinstance(error, Refused):
+                result = RELEASE
             load.fail()
-            log.log(
-                logging.WARNING if load.failures == 1 and not self._stopping.is_set() else logging.DEBUG,
-                "member %s of %s at %s: %d messages to be delivered again: %s",
-                *(member.id, member.group or "everyone", member.url, len(left), error),
-                extra={"event_ids": [parcel.message.id for parcel in request.parcels if parcel.seq in left]},
-            )
+            self._say_failed(member, load, request, left, error)
         finally:
-            self._settle([Answer(seq, result) for seq in left], load, request.topic, group)
+            me = threading.current_thread()
+            self._over(me, load, request, group, [Answer(seq, result) for seq in left])
+
+    def _say_failed(self, member: Member, load: Load, request: Request, left: set[int], error: Exception) -> None:
+        log.log(
+            logging.WARNING if load.failures == 1 and not self._stopping.is_set() else logging.DEBUG,
+            "member %s of %s at %s: %d messages to be delivered again: %s",
+            *(member.id, member.group or "everyone", member.url, len(left), printable(error, 300)),
+            extra={"event_ids": [parcel.message.id for parcel in request.parcels if parcel.seq in left]},
+        )
+
+    def _over(
+        self, post: threading.Thread, load: Load, request: Request, group: str, unanswered: Sequence[Answer]
+    ) -> None:
+        """That request has ended; these of its messages are to be delivered again."""
+        try:
+            self._settle(unanswered, load, request.topic, group)
+        finally:
             with self._lock:
                 load.posts -= 1
                 load.taken(request)
-                self._posts.discard(threading.current_thread())
+                self._posts.discard(post)
             self.wake()
 
     def _exchange(self, member: Member, load: Load, request: Request, body: Body) -> Iterator[list[Answer]]:
@@ -240,7 +245,11 @@ class Pump:
                 self._answering.add(response)
             try:
                 self.wake()
-                yield from map(wire.decode_answers, whole_lines(response))
+                for lines in whole_lines(response, member.patience_seconds):
+                    answers, wrong = wire.decode_answers(lines)
+                    yield answers
+                    if wrong:
+                        raise wrong
             finally:
                 with self._lock:
                     self._answering.discard(response)
@@ -250,10 +259,11 @@ class Pump:
         while answers:
             try:
                 self._spool.settle(answers)
+                self._trouble.over(self._spool)
                 break
             except BrokerError as error:
-                log.error("%d answers must wait: %s", len(answers), error)
-                if self._stopping.wait(SHUN_SECONDS):
+                self._trouble.warn(self._spool, f"{len(answers)} answers must wait: {error}")
+                if self._stopping.wait(PAUSE_SECONDS):
                     break  # not written: whoever adopts these rows delivers them again
         finished = {answer.seq for answer in answers if answer.result != LAST}
         with self._lock:
@@ -262,23 +272,17 @@ class Pump:
         return finished
 
 
+def _first(answers: Iterable[Answer], left: set[int]) -> list[Answer]:
+    """Those to what was sent and is not answered yet; a member may say what it likes, and as often."""
+    open_, first = set(left), []
+    for answer in answers:
+        if answer.seq in open_:
+            first.append(answer)
+            if answer.result != LAST:
+                open_.discard(answer.seq)
+    return first
+
+
 def _must_be_empty(left: set[int]) -> None:
     if left:
         raise Malformed("it has not answered for all")
-
-
-def _of(group: str, members: Iterable[Member]) -> list[Member]:
-    """Those of that group; a broadcast subscription is the one member of a group named after it."""
-    if group.startswith(BROADCAST):
-        return [member for member in members if member.group is None and BROADCAST + member.id == group]
-    return [member for member in members if member.group == group]
-
-
-def _shares(parcels: list[Parcel], rooms: list[tuple[Member, int]]) -> Iterator[tuple[Member, list[Parcel]]]:
-    """Each member's part: as equal as their rooms allow, each in order; the odd one to who has most room."""
-    rooms = sorted(rooms, key=lambda entry: entry[1])
-    for n, (member, room) in enumerate(rooms):
-        fair = len(parcels) // (len(rooms) - n)
-        share, parcels = parcels[: min(room, fair)], parcels[min(room, fair) :]
-        if share:
-            yield member, share

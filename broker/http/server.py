@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 import threading
@@ -14,14 +15,20 @@ from waitress import wasyncore
 from waitress.server import create_server
 
 from broker.errors import BrokerError
-from broker.http import tls, wire
+from broker.http import channel, tls, wire
 from broker.http.address import Address
 from broker.http.member import Exchange, Inbox
+from broker.http.registry import Member
 from broker.http.wire import Forged, Malformed, Signer
 
 SPARE_THREADS = 4  #: besides those that the members' requests hold
 PUBLISHERS = 2  #: that may send to one member at the same time, each with all the requests it takes
-MAX_REQUEST_BYTES = 16_000_000
+SPARE_CONNECTIONS = 50  #: besides those of the members' publishers: idle ones, strangers
+MAX_HEADER_BYTES = 16_384
+TROUBLE_SECONDS = 0.25
+JOIN_SECONDS = 10.0  #: how long the end waits for the thread of the loop
+
+log = logging.getLogger(__name__)
 
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
 
@@ -42,21 +49,26 @@ class MemberServer:
             map=self._sockets,
             sockets=[listening],
             threads=SPARE_THREADS,
-            max_request_body_size=MAX_REQUEST_BYTES,
+            connection_limit=SPARE_CONNECTIONS,
+            channel_timeout=channel.IDLE_SECONDS,
+            cleanup_interval=channel.CLEANUP_SECONDS,
+            max_request_header_size=MAX_HEADER_BYTES,
+            max_request_body_size=wire.MAX_REQUEST_BYTES,
+            log_socket_errors=False,  # a publisher that is gone is no error of ours
             ident=None,
         )
-        if context:
-            server.channel_class = partial(tls.open_channel, context)
+        server.channel_class = partial(tls.open_channel, context) if context else channel.Channel
+        channel.protect(server)
         self._server = server
         self._thread = threading.Thread(target=self._serve, name="http-member", daemon=True)
         self._thread.start()
 
-    def open_inbox(self, member_id: str, requests: int) -> Inbox:
-        """Accept deliveries for that member from now on, in so many requests of one publisher at a time."""
-        self._inboxes[member_id] = Inbox()
-        self._requests[member_id] = requests
+    def open_inbox(self, member: Member) -> Inbox:
+        """Accept deliveries for that member from now on."""
+        inbox = self._inboxes[member.id] = Inbox(member.lease_seconds)
+        self._requests[member.id] = member.requests
         self._set_threads()
-        return self._inboxes[member_id]
+        return inbox
 
     def close_inbox(self, member_id: str) -> None:
         """Answer 410 for that member from now on."""
@@ -65,9 +77,10 @@ class MemberServer:
         self._set_threads()
 
     def _set_threads(self) -> None:
-        """Each open request holds a thread until its last message is done."""
-        threads = SPARE_THREADS + PUBLISHERS * sum(list(self._requests.values()))
-        self._server.task_dispatcher.set_thread_count(threads)
+        """Each open request holds a connection, and a thread until its last message is done."""
+        requests = PUBLISHERS * sum(list(self._requests.values()))
+        self._server.adj.connection_limit = SPARE_CONNECTIONS + requests
+        self._server.task_dispatcher.set_thread_count(SPARE_THREADS + requests)
 
     def close(self, deadline: float) -> None:
         """Send the lines that are still to be sent until the deadline, then let go of every socket and thread."""
@@ -75,7 +88,7 @@ class MemberServer:
             time.sleep(0.005)
         self._stopped = True
         self._server.pull_trigger()
-        self._thread.join()
+        self._thread.join(JOIN_SECONDS)
         self._server.task_dispatcher.shutdown(timeout=1)
         wasyncore.close_all(self._sockets)
 
@@ -86,7 +99,11 @@ class MemberServer:
 
     def _serve(self) -> None:
         while not self._stopped:
-            wasyncore.loop(timeout=1, use_poll=True, map=self._sockets, count=1)
+            try:
+                wasyncore.loop(timeout=1, use_poll=True, map=self._sockets, count=1)
+            except Exception:  # whatever it is: nothing ends this loop but close()
+                log.exception("the server of the members goes on")
+                time.sleep(TROUBLE_SECONDS)
 
     def _application(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         status, answer = self._deliver(environ)

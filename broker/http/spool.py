@@ -8,7 +8,7 @@ the rows of one that has died are adopted by whoever notices first.
 
 from __future__ import annotations
 
-import json
+import logging
 import sqlite3
 import threading
 import time
@@ -22,12 +22,17 @@ from typing import Any
 
 from broker.base import DeadLetter
 from broker.errors import BrokerError
-from broker.http.wire import LAST, OK, REJECT, RELEASE, RETRY, Answer, Parcel
-from broker.message import GROUP, Message, write_header
+from broker.http.fields import NONSENSE, printable
+from broker.http.wire import LAST, MAX_DELAY_SECONDS, MAX_NUMBER, OK, REJECT, RELEASE, RETRY, Answer, Parcel
+from broker.message import GROUP, Message, read_header, write_header
 from broker.private import make_database
 
+log = logging.getLogger(__name__)
+
 PUBLISHER_SECONDS = 6.0  #: how long a publisher is believed alive after its last beat
-BATCH_BYTES = 4_000_000  #: a claim stops adding bodies here, so that a request stays small
+CLOCK_SECONDS = 300.0  #: a beat that is further ahead than this is none: a clock was set back, or somebody wrote it
+BATCH_BYTES = 1_000_000  #: a claim stops adding messages here: no request is larger than `MAX_REQUEST_BYTES`
+ROW_BYTES = 100  #: what a message has in a request besides header and body
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS publisher (id TEXT PRIMARY KEY, alive_until REAL NOT NULL) WITHOUT ROWID;
@@ -35,7 +40,8 @@ CREATE TABLE IF NOT EXISTS spooled (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     publisher TEXT NOT NULL,                 -- who delivers it
     topic TEXT NOT NULL, grp TEXT NOT NULL,
-    state TEXT NOT NULL,                     -- waiting, delayed (until due), flying (with a member), dead
+    state TEXT NOT NULL,                     -- waiting, delayed (until due), flying (with a member), dead;
+                                             -- unreadable: set aside, as nobody can be sent it
     id TEXT NOT NULL, header TEXT NOT NULL, body BLOB NOT NULL,
     published_at REAL NOT NULL, due REAL NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0, last_started INTEGER NOT NULL DEFAULT 0,
@@ -44,6 +50,8 @@ CREATE TABLE IF NOT EXISTS spooled (
 CREATE INDEX IF NOT EXISTS by_group ON spooled (topic, grp, state, publisher, seq);
 CREATE INDEX IF NOT EXISTS by_due ON spooled (publisher, state, due);
 """
+
+ALIVE = "state IN ('waiting', 'delayed', 'flying')"
 
 
 @dataclass(eq=False, slots=True)
@@ -121,11 +129,15 @@ class Spool:
                 " WHERE topic = ? AND grp = ? AND state = 'waiting' AND publisher = ? ORDER BY seq LIMIT ?",
                 (topic, group, self._publisher, limit),
             )
-            parcels = list(_until_full(rows))
+            parcels, unreadable = _until_full(rows)
+            db.executemany("UPDATE spooled SET state = 'unreadable', reason = ? WHERE seq = ?", unreadable)
             db.executemany(
                 "UPDATE spooled SET state = 'flying', attempts = attempts + 1 WHERE seq = ?",
                 [(parcel.seq,) for parcel in parcels],
             )
+        if unreadable:
+            what = f"{len(unreadable)} messages that cannot be read are set aside, number {unreadable[0][1]} first"
+            log.error("%s: %s", f"the spool {self._path}: {what}", printable(unreadable[0][0]))
         return parcels
 
     def settle(self, answers: Iterable[Answer]) -> None:
@@ -137,20 +149,25 @@ class Spool:
                 db.execute(f"{change} WHERE seq = ? AND publisher = ?", (*values, answer.seq, self._publisher))
 
     def wake(self) -> tuple[list[tuple[str, str]], float]:
-        """Let delayed rows wait again once they are due; whose they are, and when the next will be due."""
-        mine = "publisher = ? AND state = 'delayed'"
-        groups: list[tuple[str, str]] = []
-        if self._next_due(mine) <= time.time():
-            with self._writing() as db:
-                values = (self._publisher, time.time())
-                query = f"UPDATE spooled SET state = 'waiting' WHERE {mine} AND due <= ? RETURNING topic, grp"
-                groups = list(set(db.execute(query, values).fetchall()))
-        return groups, self._next_due(mine)
+        """Let delayed rows wait again once they are due; whose they are, and when the next will be due.
 
-    def _next_due(self, mine: str) -> float:
-        """Seconds since 1970; infinity when nothing is delayed."""
-        due = self._read(f"SELECT min(due) FROM spooled WHERE {mine}", self._publisher)[0][0]
-        return float("inf") if due is None else float(due)
+        One that is due later than anything can be was written by an older version, or by somebody else: it is due now.
+        """
+        mine, now = "publisher = ? AND state = 'delayed'", time.time()
+        groups: list[tuple[str, str]] = []
+        if not all(due is None or _is_later(due, now) for due in self._due(mine)):
+            with self._writing() as db:
+                values = (self._publisher, now, now + MAX_DELAY_SECONDS)
+                query = f"UPDATE spooled SET state = 'waiting' WHERE {mine} AND NOT (due > ? AND due <= ?)"
+                groups = list(set(db.execute(f"{query} RETURNING topic, grp", values).fetchall()))
+        earliest = self._due(mine)[0]
+        return groups, float("inf") if earliest is None else float(earliest)
+
+    def _due(self, mine: str) -> tuple[Any, Any]:
+        """The earliest and the latest time at which something is due, in seconds since 1970; None for nothing."""
+        earliest, latest = (f"(SELECT {which}(due) FROM spooled WHERE {mine})" for which in ("min", "max"))
+        [(first, last)] = self._read(f"SELECT {earliest}, {latest}", self._publisher, self._publisher)
+        return first, last
 
     def undelivered(self) -> list[tuple[str, str]]:
         """Topic and group of what this publisher has to deliver now, or is delivering."""
@@ -166,17 +183,19 @@ class Spool:
 
     def adopt(self) -> int:
         """Take over the rows of publishers that are no longer alive; how many."""
-        alive = "SELECT id FROM publisher WHERE alive_until >= ?"
-        orphaned = f"state != 'dead' AND publisher != ? AND publisher NOT IN ({alive})"
-        if not self._read(f"SELECT 1 FROM spooled WHERE {orphaned} LIMIT 1", self._publisher, time.time()):
+        alive = "SELECT id FROM publisher WHERE alive_until >= ? AND alive_until <= ?"
+        orphaned = f"{ALIVE} AND publisher != ? AND publisher NOT IN ({alive})"
+        now = time.time()
+        values = (self._publisher, now, now + PUBLISHER_SECONDS + CLOCK_SECONDS)
+        if not self._read(f"SELECT 1 FROM spooled WHERE {orphaned} LIMIT 1", *values):
             return 0
         change = "UPDATE spooled SET publisher = ?, state = iif(state = 'flying', 'waiting', state)"
         with self._writing() as db:
-            return db.execute(f"{change} WHERE {orphaned}", (self._publisher, self._publisher, time.time())).rowcount
+            return db.execute(f"{change} WHERE {orphaned}", (self._publisher, *values)).rowcount
 
     def left(self) -> int:
         """How many rows this publisher has still to deliver."""
-        query = "SELECT count(*) FROM spooled WHERE publisher = ? AND state != 'dead'"
+        query = f"SELECT count(*) FROM spooled WHERE publisher = ? AND {ALIVE}"
         return int(self._read(query, self._publisher)[0][0])
 
     def prune(self, keep_seconds: float) -> int:
@@ -189,21 +208,26 @@ class Spool:
 
     def backlog(self, topic: str, group: str) -> int:
         """How many rows the group has that are not dead, of all publishers."""
-        query = "SELECT count(*) FROM spooled WHERE topic = ? AND grp = ? AND state IN ('waiting', 'delayed', 'flying')"
+        query = f"SELECT count(*) FROM spooled WHERE topic = ? AND grp = ? AND {ALIVE}"
         return int(self._read(query, topic, group)[0][0])
 
     def dead_letters(self, topic: str, group: str) -> list[DeadLetter]:
-        """The group's dead letters, oldest first."""
+        """The group's dead letters, oldest first; without those that cannot be read, which the log names."""
         rows = self._read(
-            "SELECT header, body, reason, attempts, published_at, failed_at FROM spooled"
+            "SELECT seq, header, body, reason, attempts, published_at, failed_at FROM spooled"
             " WHERE topic = ? AND grp = ? AND state = 'dead' ORDER BY failed_at, seq",
             topic,
             group,
         )
-        return [
-            DeadLetter(Message(body, json.loads(header)), reason, attempts, _utc(published_at), _utc(failed_at))
-            for header, body, reason, attempts, published_at, failed_at in rows
-        ]
+        return [letter for row in rows if (letter := self._dead_letter(*row))]
+
+    def _dead_letter(self, seq: int, header: str, body: bytes, *rest: Any) -> DeadLetter | None:
+        reason, attempts, published_at, failed_at = rest
+        try:
+            return DeadLetter(_message(header, body), reason, attempts, _utc(published_at), _utc(failed_at))
+        except (*NONSENSE, OSError) as error:  # OSError: a time that the system does not know
+            log.warning("the spool %s: dead letter number %s cannot be read: %r", self._path, seq, error)
+            return None
 
     def replay(self, topic: str, group: str, message_id: str) -> int:
         """Dead letters of that id wait again, as this publisher's; they say that they are replayed, as everywhere."""
@@ -284,7 +308,7 @@ def _change(answer: Answer, now: float) -> tuple[str, tuple[object, ...]]:
     if answer.result == RETRY:
         return "UPDATE spooled SET state = 'delayed', due = ?", (now + answer.delay_seconds,)
     if answer.result == RELEASE:
-        return "UPDATE spooled SET state = 'waiting', attempts = attempts - 1", ()
+        return "UPDATE spooled SET state = 'waiting', attempts = max(attempts - 1, 0)", ()
     if answer.result == REJECT:
         return "UPDATE spooled SET state = 'dead', reason = ?, failed_at = ?", (answer.reason, now)
     if answer.result == LAST:
@@ -292,13 +316,39 @@ def _change(answer: Answer, now: float) -> tuple[str, tuple[object, ...]]:
     raise BrokerError(f"a member answered {answer.result!r}, which is no result")
 
 
-def _until_full(rows: Iterable[tuple[int, str, bytes, int, int]]) -> Iterator[Parcel]:
+def _until_full(rows: Iterable[tuple[Any, ...]]) -> tuple[list[Parcel], list[tuple[str, int]]]:
+    """Messages as they fit into one request; and of rows that cannot be read why not, and their numbers."""
+    parcels: list[Parcel] = []
+    unreadable: list[tuple[str, int]] = []
     size = 0
     for seq, header, body, attempts, last_started in rows:
-        if size and size + len(header) + len(body) > BATCH_BYTES:
-            return
-        size += len(header) + len(body)
-        yield Parcel(seq, Message(body, json.loads(header)), attempts + 1, bool(last_started))
+        try:
+            parcel = Parcel(seq, _message(header, body), _attempts(attempts) + 1, bool(last_started))
+            size += len(header.encode()) + len(body) + ROW_BYTES
+        except NONSENSE as error:
+            unreadable.append((repr(error), seq))
+            continue
+        if parcels and size > BATCH_BYTES:
+            break
+        parcels.append(parcel)
+    return parcels, unreadable
+
+
+def _message(header: str, body: bytes) -> Message:
+    if not isinstance(body, bytes):
+        raise ValueError(f"its body is {type(body).__name__}")  # noqa: TRY004  # of a row
+    return Message(body, read_header(header))
+
+
+def _attempts(attempts: int) -> int:
+    if not 0 <= attempts < MAX_NUMBER:
+        raise ValueError(f"{attempts} attempts")
+    return int(attempts)
+
+
+def _is_later(due: object, now: float) -> bool:
+    """Whether it is a time, still to come, and one that a delay can end at."""
+    return isinstance(due, (int, float)) and now < due <= now + MAX_DELAY_SECONDS
 
 
 def _utc(seconds: float) -> datetime:

@@ -16,9 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from waitress.channel import HTTPChannel
-
 from broker.errors import BrokerError
+from broker.http.channel import Channel
 
 CA, CERTIFICATE, KEY = "ca.pem", "certificate.pem", "key.pem"
 RECORD_BYTES = 16_384  #: of data, in one record of TLS at most; nothing stays unread where poll() does not see it
@@ -71,7 +70,7 @@ def open_channel(context: ssl.SSLContext, server: Any, sock: socket.socket, *res
         sock.close()
 
 
-class TlsChannel(HTTPChannel):
+class TlsChannel(Channel):
     """A channel of waitress, over TLS. Its loop reads while its other threads write: so they take turns."""
 
     def __init__(self, context: ssl.SSLContext, server: Any, sock: socket.socket, *rest: Any, **named: Any) -> None:
@@ -107,3 +106,8 @@ class TlsChannel(HTTPChannel):
         except NOT_YET:
             sent = 0
         return sent
+
+    def hang_up(self) -> None:
+        """As any channel does; not while another thread writes, which would go on in the clear."""
+        with self._turn:
+            super().hang_up()

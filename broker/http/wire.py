@@ -23,6 +23,7 @@ from typing import Any
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from broker.errors import BrokerError
+from broker.http.fields import NONSENSE, number, text, whole
 from broker.message import Message, as_header
 
 PATH = "/deliver"
@@ -32,7 +33,11 @@ BROADCAST = "\0"  #: a broadcast subscription is the only member of a group call
 OK, RETRY, REJECT, RELEASE, LAST = "ok", "retry", "reject", "release", "last"  #: results of an answer line
 RESULTS = frozenset({OK, RETRY, REJECT, RELEASE, LAST})
 
-NONSENSE = (ValueError, KeyError, TypeError, OverflowError, RecursionError)  #: what reading it may end in
+MAX_REQUEST_BYTES = 2_000_000  #: the largest message is 1.4 MB of it: its body in base64, its header escaped
+MAX_NUMBER = 2**63 - 1  #: of a row, and of an attempt; SQLite has no larger one
+MAX_DELAY_SECONDS = 7 * 24 * 3600.0  #: longer ones are taken for this
+MAX_REASON = 2_000  #: letters; what is longer is cut, by who sends it and by who reads it
+MAX_SECRET_BYTES = 4_096
 
 
 class Forged(Exception):
@@ -97,7 +102,7 @@ class Signer:
 
 
 def encode_request(request: Request) -> str:
-    """As JSON."""
+    """As JSON; Unicode as it is, so that a batch is about as large as it is in the spool."""
     return json.dumps(
         {
             "member": request.member,
@@ -113,7 +118,8 @@ def encode_request(request: Request) -> str:
                 }
                 for parcel in request.parcels
             ],
-        }
+        },
+        ensure_ascii=False,
     )
 
 
@@ -122,37 +128,49 @@ def decode_request(body: bytes) -> Request:
     try:
         fields = json.loads(body)
         parcels = [_parcel(message) for message in fields["messages"]]
-        return Request(str(fields["member"]), str(fields["topic"]), fields["group"], parcels)
+        group = None if fields["group"] is None else text(fields, "group")
+        return Request(text(fields, "member"), text(fields, "topic"), group, parcels)
     except NONSENSE as error:
-        raise Malformed(f"not a delivery: {error!r}") from error
+        raise Malformed(f"not a delivery: {error!r:.200}") from error
 
 
 def _parcel(fields: dict[str, Any]) -> Parcel:
-    message = Message(base64.b64decode(fields["body"], validate=True), as_header(fields["header"]))
-    return Parcel(int(fields["seq"]), message, int(fields["attempt"]), bool(fields["last_started"]))
+    message = Message(base64.b64decode(text(fields, "body"), validate=True), as_header(fields["header"]))
+    seq, attempt = whole(fields, "seq", 0, MAX_NUMBER), whole(fields, "attempt", 1, MAX_NUMBER)
+    return Parcel(seq, message, attempt, fields["last_started"] is True)
 
 
 def encode_answers(answers: Iterable[Answer]) -> bytes:
     """One JSON line each."""
-    return b"".join(
-        json.dumps({"seq": a.seq, "result": a.result, "delay_seconds": a.delay_seconds, "reason": a.reason}).encode()
-        + b"\n"
-        for a in answers
-    )
+    return b"".join(json.dumps(_fields(answer)).encode() + b"\n" for answer in answers)
 
 
-def decode_answers(lines: Iterable[bytes]) -> list[Answer]:
-    """The answers among the lines; empty lines are only a sign of life."""
+def _fields(answer: Answer) -> dict[str, object]:
+    return {
+        "seq": answer.seq,
+        "result": answer.result,
+        "delay_seconds": min(max(0.0, answer.delay_seconds), MAX_DELAY_SECONDS),
+        "reason": answer.reason[:MAX_REASON],
+    }
+
+
+def decode_answers(lines: Iterable[bytes]) -> tuple[list[Answer], Malformed | None]:
+    """The answers among the lines, up to one that is not possible; empty lines are only a sign of life."""
+    answers: list[Answer] = []
     try:
-        return [_answer(json.loads(line)) for line in lines if line]
+        for line in filter(None, lines):
+            answers.append(_answer(json.loads(line)))  # noqa: PERF401  # those before a bad one are kept
     except NONSENSE as error:
-        raise Malformed(f"not an answer: {error!r}") from error
+        return answers, Malformed(f"not an answer: {error!r:.200}")
+    return answers, None
 
 
 def _answer(fields: dict[str, Any]) -> Answer:
     if fields["result"] not in RESULTS:
-        raise ValueError(f"{fields['result']!r} is no result")
-    return Answer(int(fields["seq"]), fields["result"], float(fields["delay_seconds"]), str(fields["reason"]))
+        raise ValueError(f"{fields['result']!r:.40} is no result")
+    reason = text(fields, "reason")[:MAX_REASON].encode(errors="replace").decode()  # half a character is no Unicode
+    delay_seconds = number(fields, "delay_seconds", 0.0, MAX_DELAY_SECONDS)
+    return Answer(whole(fields, "seq", 0, MAX_NUMBER), fields["result"], delay_seconds, reason)
 
 
 def read_secret(path: Path) -> str:
@@ -167,7 +185,28 @@ def read_secret(path: Path) -> str:
             pass
         finally:
             draft.unlink()
-    secret = path.read_text().strip()
-    if not secret:
-        raise BrokerError(f"the secret in {path} is empty; remove the file, or set BROKER_SECRET")
+    return _secret_in(path)
+
+
+def _secret_in(path: Path) -> str:
+    if not path.is_file():  # to read from a pipe would wait for its writer
+        raise BrokerError(f"the secret {path} is no file; remove it, or set BROKER_SECRET")
+    with path.open("rb") as file:
+        secret = file.read(MAX_SECRET_BYTES + 1)
+    try:
+        return usable_secret(secret.decode(errors="surrogateescape").strip())
+    except ValueError as error:
+        raise BrokerError(f"the secret in {path} {error}; remove the file, or set BROKER_SECRET") from None
+
+
+def usable_secret(secret: str) -> str:
+    """The secret itself; `ValueError` says why it cannot be one, without a letter of it."""
+    try:
+        size = len(secret.encode())
+    except UnicodeEncodeError:
+        raise ValueError("is not UTF-8") from None
+    if not size:
+        raise ValueError("is empty")
+    if size > MAX_SECRET_BYTES:
+        raise ValueError(f"has more than {MAX_SECRET_BYTES:,} bytes")
     return secret

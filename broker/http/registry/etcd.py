@@ -15,16 +15,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import requests
 from etcd3gw.client import Etcd3Client
-from etcd3gw.exceptions import Etcd3Exception
 from etcd3gw.lease import Lease
 from requests.adapters import HTTPAdapter
 
-from broker.address import without_secrets
+from broker.address import Address, without_secrets
 from broker.errors import BrokerError
+from broker.http.fields import printable
 from broker.http.registry.base import FORGET_SECONDS, MEMBER_SECONDS, Member, Registry
 from broker.http.registry.seal import Seal
 from broker.names import LOWER, encode
@@ -145,9 +144,9 @@ class EtcdRegistry(Registry):
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (Etcd3Exception, requests.RequestException, LookupError, TypeError, ValueError) as error:
+        except Exception as error:  # whatever another server in its place answers
             cause = getattr(error, "detail_text", None) or repr(error)
-            raise Away(f"the registry {self._url} cannot be used: {cause}") from error
+            raise Away(f"the registry {self._url} cannot be used: {printable(cause, 500)}") from error
 
 
 def check(url: str) -> None:
@@ -159,13 +158,14 @@ def check(url: str) -> None:
 
 
 def _client(url: str) -> Etcd3Client:
+    says = "is not possible; etcd://HOST:PORT is all that there can be in the URL of an etcd"
     try:
-        where = urlsplit(url)
-        host, port = where.hostname, where.port or PORT
+        where = Address.parse(url, port=PORT, host="", options=())
     except ValueError as error:
-        raise BrokerError(f"REGISTRY={without_secrets(url)} is not possible: {error}") from error
-    if not host or where.username or where.path.strip("/") or where.query:
-        raise BrokerError("REGISTRY is not possible: etcd://HOST:PORT is all that there can be in the URL of an etcd")
+        raise BrokerError(f"REGISTRY={without_secrets(url)} {says}: {error}") from None
+    host, port = where.hosts[0]
+    if len(where.hosts) > 1 or not port or where.user is not None or where.path or where.tls:
+        raise BrokerError(f"REGISTRY={without_secrets(url)} {says}")
     session = requests.Session()
     session.trust_env = False  # no proxy stands between us and etcd
     session.mount("http://", HTTPAdapter(pool_maxsize=CONNECTIONS))

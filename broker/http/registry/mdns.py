@@ -24,7 +24,6 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from zeroconf import (
     DNSQuestionType,
@@ -37,8 +36,10 @@ from zeroconf import (
     Zeroconf,
 )
 
+from broker.address import Address, without_secrets
 from broker.errors import BrokerError
-from broker.http.registry.base import FORGET_SECONDS, MEMBER_SECONDS, Member, Registry
+from broker.http.once import Once
+from broker.http.registry.base import CLOCK_SECONDS, FORGET_SECONDS, MEMBER_SECONDS, Member, Registry
 from broker.http.registry.file import FileRegistry
 from broker.http.registry.seal import Seal
 
@@ -48,7 +49,7 @@ SERVICE = "_http-broker._tcp.local."
 RENEW_SECONDS = 4.0  #: how often each of our members is announced
 LISTEN_SECONDS = 2.0  #: who has just started hears of all others within this; nobody says a thing twice in a second
 CALL_SECONDS = 10.0  #: how long the library's own thread may take for one call
-CLOCK_SECONDS = 300.0  #: an entry that ended longer ago was copied by a stranger; clocks may differ by this
+MAX_HEARD = 10_000  #: members; what is announced beyond them is not heard
 CHUNK_BYTES = 250  #: of the sealed text, in each string of the TXT record; a string has 255 at most
 
 
@@ -69,6 +70,7 @@ class MdnsRegistry(Registry, ServiceListener):
 
     def __init__(self, url: str, seal: Seal, memory: FileRegistry) -> None:
         self._seal = seal
+        self._passed_over = Once(log)
         self._memory = memory
         self._lock = threading.Lock()
         self._heard: dict[str, Heard] = {}
@@ -135,7 +137,7 @@ class MdnsRegistry(Registry, ServiceListener):
             info.load_from_cache(zc)
             self._hear(name, b"".join(value or b"" for _, value in sorted(info.properties.items())))
         except Exception as error:  # noqa: BLE001  # whatever a stranger has made of it, the thread goes on
-            log.warning("the announcement %s is passed over: %s", name, error)
+            self._passed_over.warn(name, f"the announcement {name} is passed over: {error}")
 
     update_service = add_service
 
@@ -147,8 +149,8 @@ class MdnsRegistry(Registry, ServiceListener):
 
     def _hear(self, name: str, sealed: bytes) -> None:
         member = self._seal.open_member(sealed, name) if sealed else None  # its text may still be on the way
-        if member and member.expires_at > time.time() - CLOCK_SECONDS:
-            self._note(member)
+        if member and -CLOCK_SECONDS < member.expires_at - time.time() < MEMBER_SECONDS + CLOCK_SECONDS:
+            self._note(member)  # else a stranger has copied it long ago, or it would live for ever
 
     def _note(self, member: Member) -> None:
         """That member lives now, unless this is old news."""
@@ -187,22 +189,33 @@ def check(url: str) -> None:
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind((interface, 0))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host's name that can be none
         raise BrokerError(f"REGISTRY={url}: no interface of this machine has that address ({error})") from error
 
 
 def _interface(url: str) -> str:
     """The address in the URL; empty when there is none."""
-    where = urlsplit(url)
-    if where.path not in ("", "mdns") or where.query:
-        raise BrokerError(f"REGISTRY={url} is not possible; write mdns, or mdns://ADDRESS with the interface's address")
-    return where.netloc
+    if url in ("mdns", "mdns:", "mdns://"):
+        return ""
+    try:
+        where = Address.parse(url, port=0, host="", options=())
+        if (
+            not where.path
+            and where.user is None
+            and not where.tls
+            and len(where.hosts) == 1
+            and not where.hosts[0].port
+        ):
+            return where.hosts[0].name
+    except ValueError as error:
+        raise BrokerError(f"REGISTRY={without_secrets(url)} is not possible: {error}") from None
+    raise BrokerError(f"REGISTRY={without_secrets(url)} is not possible; write mdns, or mdns://ADDRESS of an interface")
 
 
 def _entry(member: Member, sealed: bytes) -> ServiceInfo:
     chunks = [sealed[start : start + CHUNK_BYTES] for start in range(0, len(sealed), CHUNK_BYTES)]
     properties = {f"{n:02}".encode(): chunk for n, chunk in enumerate(chunks)}
-    port = urlsplit(member.url).port
+    port = Address.parse(member.url, port=0).hosts[0].port
     return ServiceInfo(SERVICE, _name(member), port, properties=properties, server=f"{member.id}.local.")
 
 

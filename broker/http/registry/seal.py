@@ -11,16 +11,19 @@ import hashlib
 import hmac
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
-from broker.http.registry.base import Member
+from broker.http.fields import NONSENSE
+from broker.http.once import Once
+from broker.http.registry.base import MAX_ENTRY_BYTES, Member, name_in
 
 log = logging.getLogger(__name__)
 
-MAX_WARNINGS = 20  #: entries that are named when they are passed over; a stranger may make any number
 MEMBER, GROUP = "member", "group"  #: kinds of entries: one kind's seal is not another's
+
+Read = TypeVar("Read")
 
 
 class Seal:
@@ -28,7 +31,7 @@ class Seal:
 
     def __init__(self, secret: str) -> None:
         self._secret = secret.encode()
-        self._passed_over: set[str] = set()
+        self._passed_over = Once(log)
 
     def close_member(self, member: Member) -> bytes:
         """The member's entry."""
@@ -40,34 +43,30 @@ class Seal:
 
     def open_member(self, sealed: bytes, where: str) -> Member | None:
         """The member; None, and a warning that names `where`, when that entry is not ours."""
-        entry = self._open(MEMBER, sealed, where)
-        try:
-            return entry and Member.read(entry)
-        except TypeError as error:
-            self._pass_over(where, f"it is of another version of this program: {error}")
-            return None
+        return self._read(MEMBER, sealed, where, Member.read)
 
     def open_group(self, sealed: bytes, where: str) -> tuple[str, str] | None:
         """Topic and name of the group; None in the same way."""
-        entry = self._open(GROUP, sealed, where)
-        return entry and (entry["topic"], entry["group"])
+        return self._read(GROUP, sealed, where, lambda entry: (name_in(entry, "topic"), name_in(entry, "group")))
+
+    def _read(self, kind: str, sealed: bytes, where: str, read: Callable[[Any], Read]) -> Read | None:
+        mac, _, text = sealed[: MAX_ENTRY_BYTES + 1].partition(b" ")
+        if len(sealed) > MAX_ENTRY_BYTES or not hmac.compare_digest(mac, self._mac(kind, text)):
+            self._pass_over(where, "it was made by a stranger, or with another BROKER_SECRET")
+            return None
+        try:
+            return read(json.loads(text))
+        except NONSENSE as error:
+            self._pass_over(where, f"it is of another version of this program: {error!r}")
+            return None
 
     def _close(self, kind: str, entry: Mapping[str, object]) -> bytes:
         text = json.dumps(entry, ensure_ascii=False).encode()
         return self._mac(kind, text) + b" " + text
-
-    def _open(self, kind: str, sealed: bytes, where: str) -> Any | None:
-        mac, _, text = sealed.partition(b" ")
-        if hmac.compare_digest(mac, self._mac(kind, text)):
-            return json.loads(text)
-        self._pass_over(where, "it was made by a stranger, or with another BROKER_SECRET")
-        return None
 
     def _mac(self, kind: str, text: bytes) -> bytes:
         purpose = f"{kind} of the http broker\n".encode()  # so that no signature of anything else fits
         return hmac.new(self._secret, purpose + text, hashlib.sha256).hexdigest().encode()
 
     def _pass_over(self, where: str, why: str) -> None:
-        if where not in self._passed_over and len(self._passed_over) < MAX_WARNINGS:
-            self._passed_over.add(where)
-            log.warning("the entry %s is passed over: %s", where, why)
+        self._passed_over.warn(where, f"the entry {where} is passed over: {why}")

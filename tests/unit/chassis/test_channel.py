@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import requests
@@ -123,3 +126,37 @@ def test_however_many_connections_are_open_a_new_one_is_answered(server: Server,
     assert is_answered(server)
     assert has_ended(connections[0])
     assert not has_ended(connections[-1])
+
+
+FEW_DESCRIPTORS = """
+import logging, resource, sys
+from flask import Flask
+from chassis.server import Server
+app = Flask("app")
+app.add_url_rule("/", view_func=lambda: "quick")
+logging.basicConfig()
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+with Server(app, "127.0.0.1", 0) as server, server.taking_requests():
+    print(server.url, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_with_few_descriptors_a_new_client_is_answered_and_the_log_says_so_once(
+    tmp_path: Path, opened: ExitStack
+) -> None:
+    """MacOS allows 256 to a process; here there are fewer, and more connections than that."""
+    with (tmp_path / "log").open("w") as log:
+        command = [sys.executable, "-c", FEW_DESCRIPTORS]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True) as child:
+            assert child.stdin
+            assert child.stdout
+            url = child.stdout.readline().strip()
+            for _ in range(100):
+                address = "127.0.0.1", int(url.rpartition(":")[2])
+                opened.enter_context(socket.create_connection(address, timeout=20))
+            assert requests.get(url, timeout=20).text == "quick"
+            child.stdin.close()
+    said = (tmp_path / "log").read_text()
+    assert said.count("no more connections can be accepted") == 1
+    assert "Traceback" not in said

@@ -35,11 +35,17 @@ def test_the_folder_of_certificates_is_a_path() -> None:
 @pytest.mark.parametrize(
     ("address", "says"),
     [
-        ("http://127.0.0.1:eighty", "eighty"),
-        ("http://127.0.0.1:7000?advertise=emails:eighty", "eighty"),
-        ("http://127.0.0.1:7000?advertise=", "advertise is empty"),
-        ("http://127.0.0.1:7000?advertized=emails", "no setting 'advertized'; there are: advertise, certificates"),
-        ("http://127.0.0.1:7000?emails", "bad query field"),
+        ("http://127.0.0.1:eighty", "a host or a port cannot be used"),
+        ("http://127.0.0.1:70000", "a port is larger than 65535"),
+        ("http://127.0.0.1:7000?advertise=emails:eighty", "'advertise' is not NAME or NAME:PORT"),
+        ("http://127.0.0.1:7000?advertise=emails:70000", "'advertise' is not NAME or NAME:PORT"),
+        ("http://127.0.0.1:7000?advertise=emails:%d9%a1", "'advertise' is not NAME or NAME:PORT"),
+        ("http://127.0.0.1:7000?advertise=a,b", "'advertise' is not NAME or NAME:PORT"),
+        ("http://127.0.0.1:7000?advertise=", "an option is not written as name=value"),
+        ("http://127.0.0.1:7000?advertized=emails", "no option 'advertized'; there are: advertise, certificates"),
+        ("http://127.0.0.1:7000?emails", "an option is not written as name=value"),
+        ("http://127.0.0.1:7000/path", "without user and path"),
+        ("http://a,b", "it is http://HOST:PORT"),
         ("http://0.0.0.0:7000", r"say \?advertise=NAME"),
         ("http://[::]:7000", r"say \?advertise=NAME"),
         ("http://127.0.0.1?certificates=some/where", "certificates are for https"),
@@ -51,6 +57,17 @@ def test_an_address_that_cannot_work_is_refused(address: str, says: str) -> None
     """Before anything is tried; `https`, a short name, is not taken for plain http."""
     with pytest.raises(broker.BrokerError, match=says):
         broker.new(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://me:hush@127.0.0.1", "http://me:hush@127.0.0.1:x", "http://127.0.0.1?advertise=me:hush@x", "http://h:hush"],
+)
+def test_no_secret_of_an_address_is_quoted(address: str) -> None:
+    """Wherever somebody has put one."""
+    with pytest.raises(broker.BrokerError) as caught:
+        broker.new(address)
+    assert "hush" not in str(caught.value)
 
 
 def test_the_option_for_tls_of_other_brokers_is_refused(tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import socket
+import socketserver
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,7 +17,9 @@ import pytest
 
 import broker
 from broker.base import Broker
+from broker.http.load import Load
 from broker.http.registry import FileRegistry, Member
+from broker.http.wire import MAX_DELAY_SECONDS, MAX_REASON
 from broker.message import Message
 from broker.testing import Recorder, eventually
 from tests.servers.process import reserved_port
@@ -109,6 +114,226 @@ def test_an_answer_for_what_was_not_sent_settles_nothing(b: Broker, tmp_path: Pa
         assert asked.wait(60)
         eventually(lambda: b.backlog("t", "g") == 0, "its own is settled")
     assert b.backlog("other", "g") == 1
+
+
+IMPOSSIBLE = [
+    b'{"seq": 1, "result": "retry", "delay_seconds": %s, "reason": ""}\n' % delay
+    for delay in (b"NaN", b"Infinity", b"-1", b"true", b'"1"', b"null", b"1e999", b"1" * 400)
+]
+HUGE = b'{"seq": 1, "result": "retry", "delay_seconds": 1e10, "reason": ""}\n'
+ENDLESS = b"x" * 65_536
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *IMPOSSIBLE,
+        b'{"seq": true, "result": "ok", "delay_seconds": 0, "reason": ""}\n',
+        b'{"seq": 1, "result": ["ok"], "delay_seconds": 0, "reason": ""}\n',
+        b'{"seq": 1, "result": "reject", "delay_seconds": 0, "reason": {}}\n',
+        b"[" * 60_000 + b"\n",
+    ],
+    ids=lambda answer: answer[:70].decode(),
+)
+def test_an_answer_that_is_not_possible_is_none(b: Broker, tmp_path: Path, answer: bytes) -> None:
+    """Its message is tried again, and goes to a member that makes sense."""
+    seen = Recorder()
+    with broken_member(200, answer) as (url, asked):
+        announced(tmp_path, url)
+        b.publish("t", Message(b"x"), mandatory=True)
+        assert asked.wait(60)
+        b.subscribe("t", seen, group="g")
+        seen.wait_for("x")
+    eventually(lambda: b.backlog("t", "g") == 0, "it is acked")
+
+
+def test_a_delay_of_centuries_ends_no_pump(b: Broker, tmp_path: Path) -> None:
+    """It is taken for the longest that there is; others are delivered, also by a publisher that starts later."""
+    seen = Recorder()
+    with broken_member(200, HUGE) as (url, asked):
+        registry = announced(tmp_path, url)
+        b.publish("t", Message(b"late"), mandatory=True)
+        assert asked.wait(60)
+        eventually(lambda: states(tmp_path) == ["delayed"], "its answer is written down")
+        registry.withdraw(member_at(url))
+    b.subscribe("t", seen, group="g")
+    b.publish("t", Message(b"x"))
+    seen.wait_for("x")
+    with closing(sqlite3.connect(tmp_path / "broker" / "spool.db")) as db:
+        [(due,)] = db.execute("SELECT due FROM spooled WHERE state = 'delayed'").fetchall()
+    assert due < time.time() + MAX_DELAY_SECONDS + 1
+
+
+@pytest.mark.parametrize("due", ["9e9", "9e999", "'x'", "x'00'", "-9e999"])
+def test_a_row_that_is_due_at_no_possible_time_is_due_now(b: Broker, tmp_path: Path, due: str) -> None:
+    """As an older version has stored it."""
+    seen = Recorder()
+    b.subscribe("t", Recorder(), group="g").unsubscribe()
+    b.publish("t", Message(b"x"))
+    with closing(sqlite3.connect(tmp_path / "broker" / "spool.db", isolation_level=None)) as db:
+        db.execute(f"UPDATE spooled SET state = 'delayed', due = {due}")  # the cases above
+    b.subscribe("t", seen, group="g")
+    b.publish("t", Message(b"y"))
+    seen.wait(2)
+    assert sorted(seen.texts) == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    "change", ["header = '{'", "header = '[]'", "header = x'ff'", "body = 'text'", "attempts = 'x'"]
+)
+def test_a_row_that_cannot_be_read_is_set_aside(
+    b: Broker, tmp_path: Path, change: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With one line in the log; those behind it are delivered."""
+    seen = Recorder()
+    b.subscribe("t", Recorder(), group="g").unsubscribe()
+    b.publish("t", Message(b"broken"))
+    with closing(sqlite3.connect(tmp_path / "broker" / "spool.db", isolation_level=None)) as db:
+        db.execute(f"UPDATE spooled SET {change}")  # the cases above
+    b.publish("t", Message(b"x"))
+    b.subscribe("t", seen, group="g")
+    seen.wait_for("x")
+    eventually(lambda: states(tmp_path) == ["unreadable"], "the other is acked")
+    assert (caplog.text.count("cannot be read"), b.backlog("t", "g")) == (1, 0)
+
+
+def test_a_reason_is_cut(b: Broker, tmp_path: Path) -> None:
+    """A member may send as much as fits into a line."""
+    line = b'{"seq": 1, "result": "reject", "delay_seconds": 0, "reason": "%s"}\n' % (b"\\ud800" + b"x" * 60_000)
+    with broken_member(200, line) as (url, asked):
+        announced(tmp_path, url)
+        b.publish("t", Message(b"x"), mandatory=True)
+        assert asked.wait(60)
+        [dead] = eventually(b.group("t", "g").dead_letters, "it is dead")
+    assert len(dead.reason) == MAX_REASON
+
+
+@pytest.mark.parametrize(
+    ("head", "again"),
+    [
+        (b"", ENDLESS),
+        (b"HTTP/1.1 200 OK\r\nx: ", ENDLESS),
+        (b"HTTP/1.1 200 OK\r\n\r\n", ENDLESS),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"\n" * 65_536),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n", ENDLESS),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"0" * 65_536),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"8\r\nxxxxxxxx\r\n" * 8_000),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n", b"a: b\r\n" * 10_000),
+        (b"HTTP/1.1 500 No\r\n\r\n", ENDLESS),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 3_000),
+    ],
+    ids=["no head", "a header", "a line", "lines", "a length", "a chunk's size", "chunks", "trailers", "500", "100s"],
+)
+def test_an_answer_without_end_is_ended(b: Broker, tmp_path: Path, head: bytes, again: bytes) -> None:
+    """Before much of it is read, however the member goes about it."""
+    with pouring_member(head, again) as (url, poured, ended):
+        announced(tmp_path, url)
+        b.publish("t", Message(b"x"), mandatory=True)
+        assert ended.wait(60)
+        assert poured[0] < 64_000_000
+
+
+@pytest.mark.parametrize(
+    ("head", "drop"),
+    [
+        (b"", b"x"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\n", b"x: y\r\n"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        (b"HTTP/1.1 503 No\r\n\r\n", b"x\n"),
+    ],
+    ids=["no head", "100s", "headers", "a line", "chunks", "503"],
+)
+def test_a_member_that_answers_drop_by_drop_is_hung_up_on(b: Broker, tmp_path: Path, head: bytes, drop: bytes) -> None:
+    """Within its lease; meanwhile the other members are sent what is theirs."""
+    seen = Recorder()
+    b.subscribe("other", seen, group="g")
+    with pouring_member(head, drop, pause_seconds=0.02) as (url, _, ended):
+        announced(tmp_path, url, lease_seconds=1.0)
+        b.publish("t", Message(b"x"), mandatory=True)
+        b.publish("other", Message(b"y"))
+        seen.wait_for("y")
+        assert ended.wait(60)
+
+
+def test_a_member_that_fails_for_weeks_is_left_alone_as_before() -> None:
+    """Two to the power of that many failures is no number."""
+    load = Load(failures=100_000)
+    load.fail()
+    assert load.shunned
+    assert load.shunned_until < time.monotonic() + 5
+
+
+def test_a_thread_that_cannot_be_started_loses_nothing(
+    b: Broker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The system has too many for a moment."""
+    seen, start = Recorder(), threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("http-post"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    b.subscribe("t", seen, group="g")
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        b.publish("t", Message(b"x"))
+        eventually(lambda: "can't start new thread" in caplog.text, "it has tried")
+    [received] = seen.wait(1)
+    assert received.attempt == 1
+
+
+def announced(folder: Path, url: str, lease_seconds: float = 30) -> FileRegistry:
+    """The registry of that data folder, in which the member at that address is."""
+    registry = FileRegistry(folder / "broker" / "registry")
+    registry.add_group("t", "g")
+    registry.renew(member_at(url, lease_seconds))
+    return registry
+
+
+def member_at(url: str, lease_seconds: float = 30) -> Member:
+    """A member of group g."""
+    return Member("strange", "t", "g", url, prefetch=10, requests=4, lease_seconds=lease_seconds)
+
+
+def states(folder: Path) -> list[str]:
+    """The state of each row of the spool."""
+    with closing(sqlite3.connect(folder / "broker" / "spool.db")) as db:
+        return [state for (state,) in db.execute("SELECT state FROM spooled ORDER BY seq")]
+
+
+@contextmanager
+def pouring_member(
+    head: bytes, again: bytes, pause_seconds: float = 0
+) -> Iterator[tuple[str, list[int], threading.Event]]:
+    """Answers that, then the other until the publisher hangs up or the test ends; how much, and whether it hung up."""
+    poured, ended, over = [0], threading.Event(), threading.Event()
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65_536)
+            try:
+                self.request.sendall(head)
+                while not over.wait(pause_seconds):
+                    self.request.sendall(again)
+                    poured[0] += len(again)
+            except OSError:
+                ended.set()
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", poured, ended
+        finally:
+            over.set()
+            server.shutdown()
+            thread.join()
 
 
 @contextmanager
