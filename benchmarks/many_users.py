@@ -16,7 +16,7 @@ from benchmarks.bench import Answer, Bench, Goal, rate
 from benchmarks.outbox import CHUNK, outbox
 from benchmarks.side_by_side import side_by_side
 from chassis.database import Database
-from user_service.delivery import ThroughOutbox
+from user_service.publishing import ThroughOutbox
 from user_service.registration import Registration
 from user_service.schemas import NewUser
 from user_service.tables import User

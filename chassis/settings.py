@@ -36,7 +36,16 @@ DelaySeconds = Annotated[float, Allowed(ge=0, le=24 * 3600, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServiceSettings:
+class BrokerSettings:
+    """Which broker it is, and how the http broker finds its members."""
+
+    broker: str = field(default="http", repr=False)  #: a short name or a URL, maybe with a password
+    registry: str = "file"
+    broker_secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSettings(BrokerSettings):
     """What the chassis itself needs; a service's settings inherit from it."""
 
     data_dir: Path = Path("data")  #: everything the service keeps in files

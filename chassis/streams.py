@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TextIO
 
 READABLE = 0  #: the descriptor of standard input; 1 and 2 are written to
 
@@ -20,6 +23,15 @@ def open_what_is_closed() -> None:
         if getattr(sys, name) is None:
             mode = "r" if number == READABLE else "w"
             setattr(sys, name, open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False))  # noqa: SIM115  # for as long as the process lives
+
+
+def print_nowhere(stream: TextIO) -> None:
+    """Drop what is printed from now on, and what waits in the buffer: it would fail each time, and when Python ends."""
+    with (
+        Path(os.devnull).open("wb") as nowhere,
+        suppress(OSError, ValueError),
+    ):  # a closed one, or no file
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _is_closed(number: int) -> bool:

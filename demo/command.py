@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from chassis.streams import open_what_is_closed
+from chassis.streams import open_what_is_closed, print_nowhere
 from chassis.text import print_anywhere, shown
 
 FAILED = 2  #: exit status when the command itself could not do its work
@@ -61,4 +60,4 @@ def _let_go(stream: Any) -> None:
         if stream is not None:
             stream.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        print_nowhere(stream)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from broker import Event, Handler, Message
     from email_service.mail import Mail
     from email_service.mailers import Mailer
-    from user_service.delivery import Delivery
+    from user_service.publishing import Publishing
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +74,12 @@ class Faults:
         """That part of a service with its points, whichever part it is."""
         if isinstance(part, Broker):
             return cast("Part", self.broker(part))
-        wrap = self.delivery if hasattr(part, "after_commit") else self.mailer
+        wrap = self.publishing if hasattr(part, "after_commit") else self.mailer
         return cast("Part", wrap(cast("Any", part)))
 
-    def delivery(self, delivery: Delivery) -> Delivery:
+    def publishing(self, publishing: Publishing) -> Publishing:
         """The same, with points on both sides of the commit."""
-        return _Delivery(delivery, self) if self._at else delivery
+        return _Publishing(publishing, self) if self._at else publishing
 
     def broker(self, broker: Broker) -> Broker:
         """The same, with points around what is published and what is handled."""
@@ -128,18 +128,18 @@ def _die() -> NoReturn:
 
 
 @dataclass(frozen=True)
-class _Delivery:
-    delivery: Delivery
+class _Publishing:
+    publishing: Publishing
     faults: Faults
 
     def in_transaction(self, session: Session, topic: str, message: Message, now: datetime) -> None:
-        self.delivery.in_transaction(session, topic, message, now)
+        self.publishing.in_transaction(session, topic, message, now)
         session.flush()
         self.faults.at("before-commit")
 
     def after_commit(self, topic: str, message: Message) -> None:
         self.faults.at("after-commit")
-        self.delivery.after_commit(topic, message)
+        self.publishing.after_commit(topic, message)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ import broker
 from broker.numbers import Number
 from chassis.database import parse_url, shown_url, sqlite_url, usable
 from chassis.errors import ChassisError
-from chassis.settings import read
+from chassis.settings import BrokerSettings, read
 from chassis.text import shown
 from contracts.events import USER_REGISTERED
 from demo.command import FAILED, run
@@ -55,16 +55,13 @@ class LedgerError(Exception):
     """A database that cannot be read; the text says which and why."""
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, kw_only=True)
+class Settings(BrokerSettings):
     """Where the services keep what they know; the same variables as theirs."""
 
     data_dir: Path = Path("data")
     users_database_url: str = field(default="", repr=False)
     emails_database_url: str = field(default="", repr=False)
-    broker: str = field(default="http", repr=False)
-    registry: str = "file"
-    broker_secret: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

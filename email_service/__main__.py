@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import broker
 from chassis.database import Database
@@ -16,7 +17,7 @@ from chassis.drain import Drain
 from chassis.main import Around, as_it_is, run
 from chassis.metrics import new_registry
 from chassis.server import Server
-from contracts.events import USER_REGISTERED
+from contracts.events import USER_REGISTERED, UserRegistered
 from email_service.app import create_app
 from email_service.consumer import GROUP, SendWelcome
 from email_service.errors import EmailServiceError
@@ -40,11 +41,12 @@ def service(settings: Settings, around: Around = as_it_is) -> Iterator[Server]:
     drain, registry = Drain(settings.drain_seconds), new_registry()
     metrics = Metrics(registry)
     post = around(mailer(settings.mail_url, settings.mail_from, sys.stdout))
-    subscriber = Subscriber(
-        around(_broker(settings, metrics)),
+    bus = around(_broker(settings, metrics))
+    subscribe = partial(
+        bus.subscribe,
         USER_REGISTERED,
         SendWelcome(inbox, post, on_sent=metrics.sent, on_duplicate=metrics.suppressed),
-        drain=drain,
+        reads=UserRegistered,
         group=GROUP,
         concurrency=settings.concurrency,
         prefetch=HERE * settings.concurrency,
@@ -52,6 +54,7 @@ def service(settings: Settings, around: Around = as_it_is) -> Iterator[Server]:
         max_attempts=settings.max_attempts,
         lease_seconds=settings.lease_seconds,
     )
+    subscriber = Subscriber(bus, subscribe, drain)
     app = create_app(inbox, lambda: subscriber.is_subscribed() and database.ping(), registry)
     with (
         database,

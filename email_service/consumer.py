@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import broker
 from chassis.errors import DatabaseError
-from contracts.events import EventError, UserRegistered
+from contracts.events import UserRegistered
 from email_service.errors import RecipientRefused
 from email_service.inbox import Claim, Inbox
 from email_service.mail import Mail, welcome
@@ -33,9 +33,8 @@ class SendWelcome:
     on_sent: Callable[[UserRegistered], object] = lambda _: None
     on_duplicate: Callable[[], object] = lambda: None
 
-    def __call__(self, delivery: broker.Event) -> None:
-        """Send the email, unless it is sent; `Reject` for a message that no retry will make readable."""
-        event = _read(delivery.message)
+    def __call__(self, event: UserRegistered) -> None:
+        """Send the email, unless it is sent; `Reject` when the mail server never takes one for this recipient."""
         mail = welcome(event)
         about = {"event_id": event.event_id}
         log.info("[User Registered]: %s <%s> (id %s)", mail.name, mail.to, event.user_id, extra=about)
@@ -67,10 +66,3 @@ class SendWelcome:
             self.inbox.release(claim)
         except DatabaseError as error:
             log.warning("the claim is not released: %s", error, extra={"event_id": claim.event_id})
-
-
-def _read(message: broker.Message) -> UserRegistered:
-    try:
-        return UserRegistered.from_message(message)
-    except EventError as error:
-        raise broker.Reject(str(error)) from error

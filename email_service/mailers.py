@@ -11,7 +11,6 @@ raised: the email would be sent again.
 from __future__ import annotations
 
 import logging
-import os
 import re
 import uuid
 from contextlib import suppress
@@ -21,6 +20,7 @@ from typing import Protocol, TextIO
 
 from broker.address import without_secrets
 from broker.private import make_file, make_folder
+from chassis.streams import print_nowhere
 from chassis.text import shown
 from email_service.errors import MailError, UnknownMailer
 from email_service.mail import Mail, compose
@@ -44,11 +44,7 @@ class Mailer(Protocol):
 
 @dataclass(frozen=True)
 class ConsoleMailer:
-    """Says that it sends, and sends nothing: the mailbox is what `GET /emails` shows.
-
-    So an email counts as sent when its line cannot be printed, because the terminal or the pipe is gone: to try again
-    would mend nothing, and would make a dead letter of each event.
-    """
+    """Says that it sends, and sends nothing: the mailbox is `GET /emails`. A terminal that is gone changes nothing."""
 
     stream: TextIO
 
@@ -62,7 +58,7 @@ class ConsoleMailer:
                 "cannot print (%s): from now on simulated emails are only in GET /emails",
                 getattr(error, "strerror", error),
             )
-            _print_nowhere(self.stream)
+            print_nowhere(self.stream)
 
 
 @dataclass(frozen=True)
@@ -91,12 +87,6 @@ def mailer(url: str, sender: str, stdout: TextIO) -> Mailer:
     if (match := SMTP_URL.fullmatch(url)) and (port := int(match["port"] or SMTP_PORT)) <= MAX_PORT:
         return SmtpMailer(match["host"], port, sender)
     raise UnknownMailer(f"MAIL_URL {without_secrets(url)!r} is none of console:, file:DIR, smtp://HOST:PORT")
-
-
-def _print_nowhere(stream: TextIO) -> None:
-    """What is printed from now on, or waits in the buffer, is gone; it would fail again each time and when we end."""
-    with Path(os.devnull).open("wb") as nowhere, suppress(ValueError):  # of a closed stream, which has no number
-        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 
 import sqlalchemy as sa
@@ -27,9 +27,6 @@ def _sender(text: str) -> str:
 class Settings(ServiceSettings):
     """Read once, by `__main__.py`."""
 
-    broker: str = field(default="http", repr=False)  #: a short name or a URL, maybe with a password
-    registry: str = "file"
-    broker_secret: str | None = field(default=None, repr=False)
     port: Port = 8001
     mail_url: str = "console:"  #: `console:`, `file:DIR` or `smtp://HOST:PORT`
     mail_from: Annotated[str, AfterValidator(_sender)] = "welcome@example.com"  #: or `Name <welcome@example.com>`

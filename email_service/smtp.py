@@ -21,6 +21,7 @@ from email_service.mail import Mail, address_of, compose, on_the_wire
 log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 10  #: for each step of the conversation
+YES, NEVER = 2, 5  #: the first digit of an answer: RFC 5321, 4.2.1
 EHLO_UNKNOWN = (500, 502)  #: the answers of a server from before 1995
 LONGEST_WORDS = 300  #: characters of a server's answer that are passed on
 
@@ -71,27 +72,19 @@ class SmtpMailer:
             raise self._error((refusal.smtp_code, refusal.smtp_error)) from refusal
 
     def _check_us(self, answer: Answer) -> None:
-        if not _is_yes(answer):
+        if answer[0] // 100 != YES:
             error = MailError(str(self._error(answer)))
-            if _is_final(answer):
+            if answer[0] // 100 == NEVER:
                 log.error("%s", error)
             raise error
 
     def _check_recipient(self, answer: Answer) -> None:
-        if not _is_yes(answer):
+        if answer[0] // 100 != YES:
             raise self._error(answer)
 
     def _error(self, answer: Answer) -> MailError:
-        kind = RecipientRefused if _is_final(answer) else MailError
+        kind = RecipientRefused if answer[0] // 100 == NEVER else MailError
         return kind(f"mail server {self.host}:{self.port}: {answer[0]} {_words(answer[1])}")
-
-
-def _is_yes(answer: Answer) -> bool:
-    return answer[0] // 100 == 2  # noqa: PLR2004  # as RFC 5321, 4.2.1, has it
-
-
-def _is_final(answer: Answer) -> bool:
-    return answer[0] // 100 == 5  # noqa: PLR2004  # the same
 
 
 def _words(text: bytes | str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Self
 
-from broker import Broker, BrokerError, DrainTimeout, Handler
-from broker.options import SubscribeArguments
+from broker import Broker, BrokerError, DrainTimeout, Subscription
 from chassis.drain import Drain
 
 log = logging.getLogger(__name__)
@@ -17,26 +17,16 @@ RETRY_SECONDS = 1.0
 
 
 class Subscriber:
-    """As a context manager: connects and subscribes, and at the end drains and disconnects.
+    """As a context manager: connects and calls `subscribe`, and at the end drains and disconnects.
 
     It enters at once. A broker that is down is tried again until it is up; from then on, reconnecting is the
     broker's business.
     """
 
-    def __init__(
-        self,
-        broker: Broker,
-        topic: str,
-        handler: Handler,
-        *,
-        drain: Drain | None = None,
-        **options: Unpack[SubscribeArguments],
-    ) -> None:
+    def __init__(self, broker: Broker, subscribe: Callable[[], Subscription], drain: Drain | None = None) -> None:
         self._broker = broker
-        self._topic = topic
-        self._handler = handler
+        self._make = subscribe
         self._drain = drain or Drain()
-        self._options = options
         self._stopping = threading.Event()
         self._subscribed = threading.Event()
         self._thread = threading.Thread(target=self._subscribe, name="subscriber", daemon=True)
@@ -70,12 +60,12 @@ class Subscriber:
         while not self._stopping.is_set():
             try:
                 self._broker.connect()
-                self._broker.subscribe(self._topic, self._handler, **self._options)
+                subscription = self._make()
             except BrokerError as error:
                 warn("not subscribed yet, trying on: %s", error)
                 warn = log.debug
                 self._stopping.wait(RETRY_SECONDS)
             else:
-                log.info("subscribed to %s on the %s broker", self._topic, self._broker.name)
+                log.info("subscribed to %s on the %s broker", subscription.topic, self._broker.name)
                 self._subscribed.set()
                 return

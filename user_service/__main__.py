@@ -19,8 +19,8 @@ from chassis.main import Around, as_it_is, run
 from chassis.metrics import new_registry
 from chassis.server import Server
 from user_service.app import create_app
-from user_service.delivery import Delivery, Direct, ThroughOutbox
 from user_service.metrics import Metrics, OutboxCollector
+from user_service.publishing import Direct, Publishing, ThroughOutbox
 from user_service.registration import Registration
 from user_service.relay import Relay
 from user_service.settings import Settings
@@ -38,13 +38,13 @@ def service(settings: Settings, around: Around = as_it_is) -> Iterator[Server]:
     drain, registry = Drain(settings.drain_seconds), new_registry()
     registry.register(OutboxCollector(database))
     metrics = Metrics(registry)
-    delivery, delivering = _delivery(settings, database, bus, drain, metrics)
-    registration = Registration(database, around(delivery), settings.bcrypt_cost)
+    publishing, running = _publishing(settings, database, bus, drain, metrics)
+    registration = Registration(database, around(publishing), settings.bcrypt_cost)
     app = create_app(database, registration, metrics, registry)
     with (
         database,
         Server(app, settings.host, settings.port, drain=drain) as server,
-        delivering,
+        running,
         server.taking_requests(),
     ):
         yield server
@@ -60,9 +60,9 @@ def _broker(settings: Settings) -> broker.Broker:
     )
 
 
-def _delivery(
+def _publishing(
     settings: Settings, database: Database, bus: broker.Broker, drain: Drain, metrics: Metrics
-) -> tuple[Delivery, AbstractContextManager[object]]:
+) -> tuple[Publishing, AbstractContextManager[object]]:
     """What a registration calls, and what has to run meanwhile."""
     if settings.delivery == "direct":
         return Direct(bus, metrics.published), _connected(bus, drain)

@@ -20,8 +20,8 @@ from sqlalchemy.exc import IntegrityError
 
 from chassis.database import Database
 from contracts.events import USER_REGISTERED, UserRegistered
-from user_service.delivery import Delivery
 from user_service.errors import EmailTaken, IdTaken
+from user_service.publishing import Publishing
 from user_service.repository import UserRepository
 from user_service.schemas import NewUser, email_key
 from user_service.tables import User
@@ -47,7 +47,7 @@ class Registration:
     """Registers users. May be called from any thread."""
 
     database: Database
-    delivery: Delivery
+    publishing: Publishing
     bcrypt_cost: int
     now: Callable[[], datetime] = utc_now
 
@@ -92,6 +92,6 @@ class Registration:
         message = UserRegistered(user.id, user.name, user.email, user.created_at).to_message()
         with self.database.transaction() as session:
             UserRepository(session).add(user)
-            self.delivery.in_transaction(session, USER_REGISTERED, message, user.created_at)
+            self.publishing.in_transaction(session, USER_REGISTERED, message, user.created_at)
         log.info("user %s registered", user.id, extra={"event_id": message.id})
-        self.delivery.after_commit(USER_REGISTERED, message)
+        self.publishing.after_commit(USER_REGISTERED, message)

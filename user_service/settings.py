@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import sqlalchemy as sa
@@ -18,9 +18,6 @@ BcryptCost = Annotated[int, Allowed(ge=4, le=16)]
 class Settings(ServiceSettings):
     """Read once, by `__main__.py`."""
 
-    broker: str = field(default="http", repr=False)  #: a short name or a URL, maybe with a password
-    registry: str = "file"
-    broker_secret: str | None = field(default=None, repr=False)
     port: Port = 8000
     bcrypt_cost: BcryptCost = 12  #: each step more doubles the time that one guess at a password takes
     lease_seconds: LeaseSeconds = 30  #: how long others leave alone what a relay is publishing

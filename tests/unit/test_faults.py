@@ -110,7 +110,7 @@ def test_nothing_is_wrapped_without_faults() -> None:
     """Not even thinly."""
     log: Any = Log()
     faults = Faults("")
-    assert (faults.broker(log), faults.mailer(log), faults.delivery(log), faults.around(log)) == (log,) * 4
+    assert (faults.broker(log), faults.mailer(log), faults.publishing(log), faults.around(log)) == (log,) * 4
 
 
 def test_the_services_know_nothing_of_faults() -> None:

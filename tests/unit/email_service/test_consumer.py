@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,8 @@ def subscribe(bus: Broker, inbox: Inbox) -> Callable[[Mailer], None]:
     """Start a member of the email service that tries again soon."""
 
     def subscribe(mailer: Mailer) -> None:
-        bus.subscribe(USER_REGISTERED, SendWelcome(inbox, mailer), group=GROUP, retry_delays=(0.01,), max_attempts=3)
+        welcome: Any = {"group": GROUP, "retry_delays": (0.01,), "max_attempts": 3}
+        bus.subscribe(USER_REGISTERED, SendWelcome(inbox, mailer), reads=UserRegistered, **welcome)
 
     return subscribe
 
@@ -178,7 +180,8 @@ def test_an_event_that_somebody_else_is_sending_waits_for_it(bus: Broker, inbox:
 
     with broker.connect(bus.address, on_error=lambda _: turned_away.set()) as members:
         handler = SendWelcome(inbox, Slow())
-        members.subscribe(USER_REGISTERED, handler, group=GROUP, concurrency=2, retry_delays=(0.01,), max_attempts=1000)
+        again: Any = {"concurrency": 2, "retry_delays": (0.01,), "max_attempts": 1000}
+        members.subscribe(USER_REGISTERED, handler, reads=UserRegistered, group=GROUP, **again)
         bus.publisher(USER_REGISTERED).publish(event, event)
         assert turned_away.wait(60)
         assert bus.backlog(USER_REGISTERED, GROUP) == 2

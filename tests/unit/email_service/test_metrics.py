@@ -46,7 +46,7 @@ def bus(inbox: Inbox, registry: CollectorRegistry, event: UserRegistered) -> Ite
     metrics = Metrics(registry, now=lambda: event.created_at + timedelta(seconds=7))
     handler = SendWelcome(inbox, Moody(), on_sent=metrics.sent, on_duplicate=metrics.suppressed)
     with broker.connect(f"memory://{uuid.uuid4()}", on_settled=metrics.settled) as bus:
-        bus.subscribe(USER_REGISTERED, handler, group=GROUP, retry_delays=(0.01,))
+        bus.subscribe(USER_REGISTERED, handler, reads=UserRegistered, group=GROUP, retry_delays=(0.01,))
         yield bus
 
 

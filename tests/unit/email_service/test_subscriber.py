@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
+from functools import partial
 
 import pytest
 
 import broker
-from broker import Event, Message
+from broker import Broker, Event, Handler, Message
 from broker.memory import MemoryBroker
 from broker.testing import eventually
 from chassis.drain import Drain
@@ -29,6 +30,11 @@ class LateBroker(MemoryBroker):
         super()._open()
 
 
+def subscriber_of(bus: Broker, handler: Handler, drain_seconds: float = 10) -> Subscriber:
+    """A member of the group `group` of the topic `topic`."""
+    return Subscriber(bus, partial(bus.subscribe, "topic", handler, group="group"), Drain(drain_seconds))
+
+
 def subscribed(service: Subscriber) -> None:
     """Wait until it is."""
     eventually(service.is_subscribed, "a subscription")
@@ -40,7 +46,7 @@ def test_a_broker_that_is_down_at_the_start_is_tried_until_it_is_up(
     """The service starts, is not ready meanwhile, and says so in one line, not in one for each try."""
     monkeypatch.setattr(subscriber, "RETRY_SECONDS", 0.01)
     caplog.set_level(logging.INFO)
-    service = Subscriber(LateBroker(), "topic", lambda _: None, group="group")
+    service = subscriber_of(LateBroker(), lambda _: None)
     assert not service.is_subscribed()
     with service:
         subscribed(service)
@@ -52,7 +58,7 @@ def test_a_stop_ends_the_tries() -> None:
     """SIGTERM while the broker is down: no waiting for it."""
     bus = LateBroker()
     bus.calls = -(10**9)
-    with Subscriber(bus, "topic", lambda _: None, group="group"):
+    with subscriber_of(bus, lambda _: None):
         pass
 
 
@@ -66,7 +72,7 @@ def test_a_broker_that_does_not_answer_holds_up_no_stop(caplog: pytest.LogCaptur
             answers.wait(60)
             raise self.error("nobody listens")
 
-    service = Subscriber(SilentBroker(), "topic", lambda _: None, drain=Drain(0.05), group="group")
+    service = subscriber_of(SilentBroker(), lambda _: None, 0.05)
     with service:
         assert asked.wait(20)
     assert not answers.is_set()
@@ -87,7 +93,7 @@ def test_leaving_finishes_what_runs_and_delivers_nothing_more() -> None:
         finished.append(event.message.body)
 
     with broker.connect(address) as publisher:
-        service = Subscriber(member, "topic", handler, drain=Drain(60), group="group")
+        service = subscriber_of(member, handler, 60)
         with service:
             subscribed(service)
             publisher.publish("topic", Message(b"1"), Message(b"2"))
@@ -107,7 +113,7 @@ def test_a_handler_that_outlasts_the_drain_does_not_fail_the_stop(caplog: pytest
         finish.wait(60)
 
     with broker.connect(address) as publisher:
-        service = Subscriber(broker.new(address), "topic", handler, drain=Drain(0.05), group="group")
+        service = subscriber_of(broker.new(address), handler, 0.05)
         with service:
             subscribed(service)
             publisher.publish("topic", Message(b"1"))

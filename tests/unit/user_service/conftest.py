@@ -16,9 +16,9 @@ from chassis.database import Database
 from chassis.metrics import new_registry
 from contracts.events import USER_REGISTERED
 from user_service.app import create_app
-from user_service.delivery import ThroughOutbox
 from user_service.metrics import Metrics, OutboxCollector
 from user_service.outbox import Outbox
+from user_service.publishing import ThroughOutbox
 from user_service.registration import Registration
 from user_service.tables import SCHEMA_NAME, SCHEMA_VERSION, Base
 

@@ -137,6 +137,7 @@ def test_a_message_that_the_server_refuses_holds_up_nothing_for_long(
         assert mailbox.bodies == GOOD
         picky.refuses = lambda *_: False
         eventually(lambda: waiting(database) == 0, "they leave, too")
+    eventually(lambda: len(mailbox.bodies) == bad + len(GOOD), "they have arrived, too")
     assert sorted(mailbox.bodies) == sorted([*poison, *GOOD])
     assert len(said(caplog, "row ")) == bad
 

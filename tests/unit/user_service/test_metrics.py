@@ -17,9 +17,9 @@ from contracts.events import USER_REGISTERED
 from tests.servers.mariadb import Operator, on_each_database, on_mariadb
 from tests.unit.user_service.conftest import Mailbox
 from user_service.app import create_app
-from user_service.delivery import Direct
 from user_service.metrics import Metrics, OutboxCollector
 from user_service.outbox import Outbox
+from user_service.publishing import Direct
 from user_service.registration import Registration
 from user_service.relay import Relay
 

@@ -26,7 +26,7 @@ from user_service.tables import OutboxRow
 ALICE = NewUser(id="a-1", name="学院君", email="alice@example.com", password=SecretStr("geheim-geheim"))
 
 
-class Delivery:
+class Publishing:
     """Does what it is told at each of its two moments."""
 
     def __init__(self, in_transaction: Callable[[], object], after_commit: Callable[[], object]) -> None:
@@ -66,7 +66,7 @@ def test_user_and_event_are_stored_together(database: Database, registration: Re
 def test_a_crash_within_the_transaction_leaves_neither(database: Database, registration: Registration) -> None:
     """The user can register again."""
     with pytest.raises(SystemError):
-        replace(registration, delivery=Delivery(fail, lambda: None)).register(ALICE)
+        replace(registration, publishing=Publishing(fail, lambda: None)).register(ALICE)
     with database.reading() as session:
         assert UserRepository(session).get(ALICE.id) is None
         assert session.scalars(select(OutboxRow)).all() == []
@@ -76,7 +76,7 @@ def test_a_crash_within_the_transaction_leaves_neither(database: Database, regis
 def test_a_crash_after_the_commit_leaves_both(database: Database, registration: Registration) -> None:
     """The event waits in the outbox, for whichever relay comes."""
     with pytest.raises(SystemError):
-        replace(registration, delivery=Delivery(lambda: None, fail)).register(ALICE)
+        replace(registration, publishing=Publishing(lambda: None, fail)).register(ALICE)
     assert registration.register(ALICE).is_new is False
     assert waiting(database) == 1
 

@@ -20,8 +20,8 @@ from user_service.outbox import Outbox
 log = logging.getLogger(__name__)
 
 
-class Delivery(Protocol):
-    """What a registration does to have its event delivered."""
+class Publishing(Protocol):
+    """What a registration does to have its event published."""
 
     def in_transaction(self, session: Session, topic: str, message: Message, now: datetime) -> None:
         """Called within the transaction of the change."""
