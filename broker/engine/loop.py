@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
@@ -40,27 +41,25 @@ class LoopThread:
 
     def submit(self, coroutine: Coroutine[Any, Any, Result], timeout_seconds: float) -> Future[Result]:
         """Start it without waiting; `NotHere` when nobody would run it. It ends with `TimeoutError` at the deadline."""
+        if self._process != os.getpid():  # whose lock some thread of that process may hold for ever
+            coroutine.close()
+            raise NotHere("it was connected in another process; connect after a fork, not before it")
         with self._lock:
-            if self._stopped or self._process != os.getpid():
+            if self._stopped:
                 coroutine.close()
-                raise NotHere(
-                    "it is disconnected"
-                    if self._stopped
-                    else "it was connected in another process; connect after a fork, not before it"
-                )
+                raise NotHere("it is disconnected")
             return asyncio.run_coroutine_threadsafe(_limited(coroutine, timeout_seconds), self._loop)
-
-    def run(self, coroutine: Coroutine[Any, Any, Result], timeout_seconds: float) -> Result:
-        """What the coroutine returns; `TimeoutError` when it takes longer."""
-        return self.submit(coroutine, timeout_seconds).result(timeout_seconds + GRACE_SECONDS)
 
     def stop(self) -> None:
         """Cancel what still runs, let go of every socket, and end the thread; twice is fine."""
+        if self._process != os.getpid():
+            return
         with self._lock:
-            if self._stopped or self._process != os.getpid():
+            if self._stopped:
                 return
             self._stopped = True
-        asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result(GRACE_SECONDS)
+        with suppress(TimeoutError):  # of a task that does not let itself be cancelled
+            asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result(GRACE_SECONDS)
         self._loop.call_soon_threadsafe(self._loop.drop_connections)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(GRACE_SECONDS)

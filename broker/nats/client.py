@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Any
 
 from nats.aio.client import Client
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 PING_SECONDS = 5  #: between two looks whether the server still answers
 SILENCE_SECONDS = 10  #: a connection on which it does not is given up
 REDIAL_SECONDS = 0.2  #: between two attempts to connect
+LET_GO_SECONDS = 0.5  #: how long the closing of a connection that has failed may take
 
 
 class LivingClient:
@@ -91,7 +93,7 @@ class LivingClient:
             confirms = Confirms(client)
             await confirms.open()
         except BaseException as error:
-            await client.close()
+            await _let_go(client)
             if isinstance(error, NoServersError) and causes:
                 raise causes[-1] from error
             raise
@@ -114,7 +116,7 @@ class LivingClient:
                 await client.rtt(SILENCE_SECONDS)
         except (Error, OSError, EOFError, ValueError) as error:
             self._broken(client, error)
-            await client.close()
+            await _let_go(client)
 
     def _broken(self, client: Client, why: BaseException) -> None:
         """A client has ended; unless that was intended, make another."""
@@ -146,6 +148,13 @@ class CautiousClient(Client):
         if self.options.get("tls") and not self._server_info.get("tls_required"):
             raise SecureConnWantedError
         return super()._connect_command()
+
+
+async def _let_go(client: Client) -> None:
+    """Close it if that is possible soon: after a handshake that failed, the library would wait for ever."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LET_GO_SECONDS):
+            await client.close()
 
 
 def _login(address: Address) -> dict[str, Any]:

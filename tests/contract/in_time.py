@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import re
 import threading
 import time
@@ -14,6 +15,7 @@ from broker.base import Broker
 from broker.errors import BrokerError, PublishError
 from broker.message import Message
 from broker.testing import Recorder, eventually
+from broker.testing.case import texts
 
 SLACK_SECONDS = 2.0  #: for what is done besides waiting
 TICK_SECONDS = 0.01
@@ -74,3 +76,18 @@ class _FairClock:
             begun = time.monotonic()
             self._stopped.wait(TICK_SECONDS)
             self._seconds += min(time.monotonic() - begun, LONGEST_TICK_SECONDS)
+
+
+def raises_in_a_fork(b: Broker, topic: str) -> None:
+    """Each verb says in a forked process that the broker was connected in another one; none hangs."""
+    process = multiprocessing.get_context("fork").Process(target=_ask, args=(b, topic))
+    process.start()
+    process.join(60)
+    process.kill()
+    assert process.exitcode == 0, "it hung, or raised anything else"
+
+
+def _ask(b: Broker, topic: str) -> None:
+    for ask in (lambda: b.publish(topic, *texts("x")), lambda: b.subscribe(topic, Recorder()), b.groups):
+        with pytest.raises(BrokerError, match="connected in another process"):
+            ask()

@@ -27,7 +27,8 @@ from broker.nats import NatsBroker, wire
 from broker.nats.pull import ASK_SECONDS, PullConsumer, Request
 from broker.testing import BrokerContract, Harness, Recorder, eventually, surely
 from broker.testing.case import QUICK, Case, numbered, only_this_arrives, texts
-from tests.contract.in_time import all_raise_in_time, raises_in_time
+from tests.contract.in_time import all_raise_in_time, raises_in_a_fork, raises_in_time
+from tests.servers.certificate import make_certificate
 from tests.servers.nats import NatsServer, ReadersNats
 from tests.servers.process import reserved_port
 from tests.servers.proxy import Proxy
@@ -489,6 +490,30 @@ class TestNatsBadInput(OnNats):
                 with stranger(greeting, b"", private.port):
                     eventually(lambda: not published(b, topic, "x"), "the stranger takes its place")
                     all_raise_in_time(b, topic, seconds=1, cause=cause)
+
+    def test_tls_and_a_login_by_the_address_alone(self, tmp_path: Path, topic: str) -> None:
+        """Both sides show a certificate, a user logs in; an authority that is not trusted is named as the cause."""
+        certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+        make_certificate(certificate, key)
+        files = f'cert_file: "{certificate}", key_file: "{key}", ca_file: "{certificate}", verify: true'
+        with NatsServer(tmp_path, f"tls {{ {files} }}\n{AUTHORIZED % tmp_path}") as private:
+            address = f"tls://learner:{QUOTED}@localhost:{private.port}"
+            with broker.connect(f"{address}?ca={certificate}&cert={certificate}&key={key}") as b:
+                seen = Recorder()
+                b.subscribe(topic, seen, group="g")
+                b.publish(topic, Message(b"x" * MAX_BODY_BYTES))
+                assert len(seen.wait(1)[0].message.body) == MAX_BODY_BYTES
+            with pytest.raises(BrokerError, match="certificate verify failed"):
+                broker.connect(address)
+            with pytest.raises(BrokerError, match="nats broker at"):
+                broker.connect(f"{address}?ca={certificate}", publish_timeout_seconds=2)
+
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+    def test_a_forked_process_is_told_that_it_is_one(self, b: Broker, topic: str) -> None:
+        """At once: the thread that would answer is in the other process."""
+        b.subscribe(topic, Recorder(), group="g")
+        raises_in_a_fork(b, topic)
+        b.publish(topic, *texts("x"))
 
     def test_plain_text_where_tls_is_expected(self, harness: NatsHarness) -> None:
         """It is refused before anything is said."""
