@@ -22,7 +22,7 @@ COMPOSE = docker compose version >/dev/null 2>&1 || { \
 COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 \
               --generate-hashes --no-annotate --no-emit-index-url --quiet
 
-.PHONY: help setup demo up down logs test test-compose matrix registries chaos soak bench bench-quick check lint format \
+.PHONY: help setup demo up down logs test pythons test-compose matrix registries chaos soak bench bench-quick check lint format \
         table lock
 
 help:  ## list the targets (this is the default)
@@ -52,6 +52,9 @@ logs:  ## follow what every container says
 
 test: $(STAMP)  ## run every test that needs no containers
 	@$(BIN)/python -m pytest $(ARGS)
+
+pythons: $(STAMP)  ## run the unit tests on every Python from 3.11 on that is found (installs the lock once for each)
+	@$(BIN)/python -m tests.pythons $(ARGS)
 
 test-compose: $(STAMP)  ## run the containers for real with each broker whose image is here or can be pulled (needs Docker)
 	@$(BIN)/python -m pytest -n0 -m compose tests/compose $(ARGS)

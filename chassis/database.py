@@ -89,9 +89,13 @@ class Database:
     def open(self) -> None:
         """Make the tables that are missing; `DatabaseError` when it cannot be used, or has another version."""
         self._make_file()
-        with self._errors():
-            self._try_connecting()
-            _until_others_are_done(self._make_tables)
+        try:
+            with self._errors():
+                self._try_connecting()
+                _until_others_are_done(self._make_tables)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let go of every connection."""
