@@ -23,7 +23,6 @@ RETURNED = "x-delivery-count"  #: set by the server: how often it was delivered 
 
 MAX_NUMBER = 2**33  #: more is no number of ours: neither of attempts nor of seconds since 1970
 MAX_EXPIRATION = 2**32 - 1  #: milliseconds, RabbitMQ's highest
-MAX_REASON = 4000  #: letters; all headers together have to fit into one frame of 128 KiB
 PERSISTENT = 2
 
 
@@ -59,7 +58,7 @@ def copy(parcel: Parcel, attempts: int) -> BasicProperties:
 def dead_letter(parcel: Parcel, attempts: int, reason: str) -> BasicProperties:
     """The properties of a dead letter."""
     properties = copy(parcel, attempts)
-    said = reason[:MAX_REASON].encode(errors="replace").decode()  # an exception's text may be no Unicode
+    said = reason.encode(errors="replace").decode()  # an exception's text may be no Unicode
     properties.headers |= {REASON: said, FAILED_AT: repr(time.time())}
     return properties
 
