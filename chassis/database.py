@@ -216,6 +216,11 @@ class Database:
             self._metadata.create_all(connection)
 
 
+def utc_now() -> datetime:
+    """The time, with its zone, as `UtcDateTime` stores it."""
+    return datetime.now(UTC)
+
+
 def shown_url(url: sa.URL) -> str:
     """The URL without what may be secret."""
     return url.set(query={}).render_as_string(hide_password=True)

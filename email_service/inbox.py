@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, CursorResult, and_, not_, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from chassis.database import Database
+from chassis.database import Database, utc_now
 from email_service.errors import Claimed
 from email_service.mail import Mail
 from email_service.tables import InboxRow
@@ -44,11 +44,6 @@ class SentEmail:
     to: str
     subject: str
     sent_at: datetime
-
-
-def utc_now() -> datetime:
-    """The time, with its zone."""
-    return datetime.now(UTC)
 
 
 class Inbox:

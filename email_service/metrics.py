@@ -8,8 +8,8 @@ from datetime import datetime
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from broker import Outcome, Settled
+from chassis.database import utc_now
 from contracts.events import UserRegistered
-from email_service.inbox import utc_now
 
 #: from at once, over the retries (up to five minutes or so), to an outage of some hours
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)

@@ -24,7 +24,7 @@ from user_service.tables import OutboxRow
 log = logging.getLogger(__name__)
 
 BATCH = 500  #: messages published at a time; each batch costs two commits, which are most of its price
-FEW, MANY = 16, 1024  #: rows passed over, one after another, before all are tried again; doubled each time
+MANY = 1000  #: rows are passed over, one after another, before all are tried again
 FIRST_BACKOFF_SECONDS = 0.1  #: doubled with each failure
 LAST_BACKOFF_SECONDS = 5
 
@@ -43,7 +43,6 @@ class Aside:
         self.topics: dict[str, int] = {}  #: how often each has failed since anything of it left
         self._due: dict[str, float] = {}  # when to try a topic again, in `time.monotonic()` seconds
         self._passed_over: list[int] = []  # ids of rows that failed by themselves since anything left
-        self._most = FEW
         self._named: set[int] = set()
 
     def others(self) -> ColumnElement[bool]:
@@ -55,6 +54,11 @@ class Aside:
         """How long until a topic is to be tried again; infinity when none is set aside."""
         now = time.monotonic()
         return min((due - now for due in self._due.values() if due > now), default=math.inf)
+
+    def start_over(self) -> None:
+        """Nothing is left to publish: what was passed over is next, once no topic waits."""
+        if math.isinf(self.seconds()):
+            self._passed_over.clear()
 
     def failed(self, entries: Sequence[Entry], unsent: Sequence[Entry], trouble: Exception) -> None:
         """Of these entries of one topic, published together, some have not left."""
@@ -68,9 +72,8 @@ class Aside:
         self.limit = 1
         if len(entries) == 1:
             self._passed_over.append(entries[0].id)
-        if len(self._passed_over) > self._most:
+        if len(self._passed_over) > MANY:
             self._passed_over.clear()
-            self._most = min(2 * self._most, MANY)
 
     def name(self, entries: Iterable[Entry], reason: object) -> None:
         """Say of these rows, once, that they are to blame."""
@@ -85,7 +88,7 @@ class Aside:
         ids = {entry.id for entry in entries}
         self.suspects = deque(row for row in [*self.suspects, *self._passed_over] if row not in ids)
         self._passed_over.clear()
-        self._most, self.limit = FEW, min(BATCH, 2 * self.limit)
+        self.limit = min(BATCH, 2 * self.limit)
         self._named -= ids
         for topic in {entry.topic for entry in entries} & self.topics.keys():
             del self.topics[topic], self._due[topic]

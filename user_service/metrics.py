@@ -14,13 +14,12 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
-from chassis.database import Database
+from chassis.database import Database, utc_now
 from chassis.errors import ChassisError, DatabaseError
 from chassis.patience import Patient
 from chassis.problems import Problem
 from user_service.errors import RegistrationError
 from user_service.outbox import Outbox, Waiting
-from user_service.registration import utc_now
 
 log = logging.getLogger(__name__)
 

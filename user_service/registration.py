@@ -13,12 +13,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import bcrypt
 from sqlalchemy.exc import IntegrityError
 
-from chassis.database import Database
+from chassis.database import Database, utc_now
 from contracts.events import USER_REGISTERED, UserRegistered
 from user_service.errors import EmailTaken, IdTaken
 from user_service.publishing import Publishing
@@ -27,11 +27,6 @@ from user_service.schemas import NewUser, email_key
 from user_service.tables import User
 
 log = logging.getLogger(__name__)
-
-
-def utc_now() -> datetime:
-    """The time, with its zone."""
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)

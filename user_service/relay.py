@@ -14,14 +14,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 
 from sqlalchemy import ColumnElement
 
 from broker import Broker, BrokerError, PublishError
-from chassis.database import Database
+from chassis.database import Database, utc_now
 from chassis.drain import Drain
 from chassis.errors import DatabaseError
 from user_service.aside import Aside, backoff_seconds
@@ -33,11 +33,6 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 1  #: how often to look without being woken: for what another replica left
 PRUNE_SECONDS = 60  #: how often it looks for messages that were published long ago
 PRUNE_ROWS = 1000  #: how many of them are removed at a time, so that nobody waits for it
-
-
-def utc_now() -> datetime:
-    """The time, with its zone."""
-    return datetime.now(UTC)
 
 
 class Relay:
@@ -168,6 +163,7 @@ class Relay:
             if not busy and stopping:
                 return
             if not busy:
+                self._aside.start_over()
                 self._woken.wait(min(POLL_SECONDS, self._aside.seconds()))
 
     def _prune(self) -> int:

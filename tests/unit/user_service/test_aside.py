@@ -203,3 +203,16 @@ def test_what_is_set_aside_counts_as_waiting(database: Database, bus: Broker, ma
         assert Outbox(session).waiting().count == 2
         assert session.scalar(sa.text("SELECT count(*) FROM outbox WHERE sent_at IS NULL")) == 2
     relay._broker.disconnect()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_last_messages_leave_when_the_broker_takes_some_again(
+    database: Database, bus: Broker, mailbox: Mailbox, count: int
+) -> None:
+    """Each has failed by itself, and nothing comes after them that could leave."""
+    picky = Picky(bus.address, lambda *_: True, BrokerError)
+    add(database, *GOOD[:count])
+    with Relay(database, picky):
+        eventually(lambda: picky.published > count + 1, "each was tried")
+        picky.refuses = lambda *_: False
+        eventually(lambda: sorted(mailbox.bodies) == GOOD[:count], "they have arrived")
