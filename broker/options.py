@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -45,7 +44,6 @@ class Options:
     retention_seconds: float = 7 * 24 * 3600  #: how long a group that is away keeps its messages
     on_error: Callable[[Event], None] | None = None  #: called after a handler raised; `event.error` says what
     on_settled: Callable[[Settled], None] | None = None  #: called with what became of each delivery
-    tls: ssl.SSLContext | None = None  #: for brokers with a server; http has it in its address
     data_dir: Path = Path("data")  #: http only: the spool and the file registry live in its folder `broker`
     registry: str = "file"  #: http only: how publishers find the members
     observer: bool = False  #: http only: look, and deliver nothing that a dead publisher left
@@ -106,7 +104,6 @@ class OptionArguments(TypedDict, total=False):
     retention_seconds: float
     on_error: Callable[[Event], None] | None
     on_settled: Callable[[Settled], None] | None
-    tls: ssl.SSLContext | None
     data_dir: Path
     registry: str
     observer: bool

@@ -60,8 +60,6 @@ class HttpBroker(Broker):
     )
 
     def _check(self) -> None:
-        if self.options.tls:
-            raise self.error("it is made safe by its address, https://…?certificates=DIR, not by the option `tls`")
         self._where = Address.parse(self.address)
         self._ca = tls.ca_file(self._where.certificates) if self._where.certificates else None
         if self.options.secret is not None:

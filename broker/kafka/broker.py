@@ -3,6 +3,7 @@
     kafka://HOST:PORT[,HOST:PORT…]              one or more servers of the cluster
     kafka://USER:PASSWORD@HOST:PORT             SASL/PLAIN; over TLS with the option `tls`
     kafka://HOST:PORT?sasl.mechanism=SCRAM-SHA-512&…    settings of librdkafka; they win over ours
+    kafka+tls://HOST:PORT?ca=FILE&cert=FILE&key=FILE     over TLS
 
 On the server: topic `user.registered` is the Kafka topic `user.registered`, its group `email-service` the Kafka group
 `user.registered__email-service`, the dead letters of that the compacted topic `user.registered__email-service__dead`;
@@ -26,8 +27,8 @@ from __future__ import annotations
 import threading
 import uuid
 from typing import Any
-from urllib.parse import urlsplit
 
+from broker.address import Address
 from broker.base import Broker, Group, Promises
 from broker.engine.source import Source
 from broker.errors import BrokerError, PublishError
@@ -35,7 +36,7 @@ from broker.kafka.broadcast import KafkaBroadcast
 from broker.kafka.cluster import Cluster
 from broker.kafka.group import DeadBox, Groups, KafkaGroup
 from broker.kafka.member import REVOKE_SECONDS, KafkaSource
-from broker.kafka.wire import encode_message, topic_name
+from broker.kafka.wire import DEFAULT_PORT, encode_message, settings, topic_name
 from broker.message import PARTITION_KEY, Message
 from broker.options import SubscribeOptions
 
@@ -53,15 +54,18 @@ class KafkaBroker(Broker):
     )
 
     def _check(self) -> None:
-        url = urlsplit(self.address)
-        if "password" in url.query or "secret" in url.query:
+        head, _, query = self.address.partition("?")
+        if "password" in query or "secret" in query:
             raise BrokerError("kafka broker: a password stands before the host, kafka://USER:PASSWORD@HOST")
-        if not url.hostname:
-            raise self.error("not an address; kafka://HOST:PORT is one")
+        try:
+            where = Address.parse(head, port=DEFAULT_PORT)
+        except ValueError as error:
+            raise self.error(error) from error
+        self._settings = settings(where, query)
 
     def _open(self) -> None:
         self._me = uuid.uuid4().hex  # the key of what is published without one
-        self._cluster = Cluster(self.address, self.options, self.describe)
+        self._cluster = Cluster(self._settings, self.options, self.describe)
         try:
             self._cluster.check()
         except BrokerError:

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ign
 from broker.errors import BrokerError
 from broker.kafka.progress import waiting
 from broker.kafka.sender import Sender, Sending
-from broker.kafka.wire import END, TIMED_OUT, UNSUPPORTED, Errors, Record, UnknownTopic, settings
+from broker.kafka.wire import END, TIMED_OUT, UNSUPPORTED, Errors, Record, Settings, UnknownTopic
 from broker.options import Options
 
 PARTITIONS = 4  #: of a topic that we make: so many members of a group can share the work
@@ -28,11 +28,11 @@ READER = "broker__reader"  #: the group of consumers that are in no group; librd
 class Cluster:
     """One process's connections. `describe` makes a line for people, with broker and address, of a cause."""
 
-    def __init__(self, address: str, options: Options, describe: Callable[[object], str]) -> None:
+    def __init__(self, settings: Settings, options: Options, describe: Callable[[object], str]) -> None:
         self.timeout_seconds = options.publish_timeout_seconds
         self.errors = Errors(describe, self.timeout_seconds)
         self._retention_ms = int(options.retention_seconds * 1000)
-        self._settings = {**settings(address, options.tls), "error_cb": self.errors.note}
+        self._settings = {**settings, "error_cb": self.errors.note}
         self._lock = threading.Lock()
         self._there: set[str] = set()  # topics that were seen, and have not gone since as far as we know
         self._admin: AdminClient | None = None

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl
 
 import confluent_kafka as kafka
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from broker.address import Address
 from broker.errors import BrokerError
 from broker.message import ID, Message
 from broker.names import LETTERS, NO_DOTS, encode
 
 MAX_NAME = 249  #: characters in the name of a topic
+#: option of the address → librdkafka's name
+TLS_FILES = (("ca", "ca"), ("cert", "certificate"), ("key", "key"))
 DEFAULT_PORT = 9092
 
 # Errors that librdkafka itself finds; the underscore tells them from those that a server answers.
@@ -109,37 +111,23 @@ def utc(seconds: float) -> datetime:
 # --- settings ---------------------------------------------------------------------------------------------------
 
 
-def settings(address: str, tls: ssl.SSLContext | None) -> Settings:
-    """What a URL says, as settings of librdkafka; what it has after `?` is passed on as it is."""
-    url = urlsplit(address)
-    login, _, hosts = url.netloc.rpartition("@")
-    user, _, password = login.partition(":")
+def settings(where: Address, query: str) -> Settings:
+    """What an address says, as settings of librdkafka; what stands after its `?` is passed on and wins over ours."""
+    given = dict(parse_qsl(query))
+    files = {f"ssl.{name}.location": given.pop(option) for option, name in TLS_FILES if option in given}
     found: Settings = {
-        "bootstrap.servers": ",".join(host if ":" in host else f"{host}:{DEFAULT_PORT}" for host in hosts.split(",")),
+        "bootstrap.servers": ",".join(map(str, where.hosts)),
         "client.id": "broker",
         "log_level": 0,  # it would write to standard error; what matters comes as an error
         "socket.nagle.disable": True,
         "reconnect.backoff.ms": 20,
         "reconnect.backoff.max.ms": 500,
         "topic.metadata.refresh.interval.ms": 5000,  # so soon are a topic made again and new partitions noticed
+        "security.protocol": ("SASL_" if where.user else "") + ("SSL" if where.tls else "PLAINTEXT"),
     }
-    if login:
-        found |= {"sasl.mechanism": "PLAIN", "sasl.username": unquote(user), "sasl.password": unquote(password)}
-    if login or tls:
-        found["security.protocol"] = ("SASL_" if login else "") + ("SSL" if tls else "PLAINTEXT")
-    return found | _tls(tls) | dict(parse_qsl(url.query))
-
-
-def _tls(tls: ssl.SSLContext | None) -> Settings:
-    """The context's authorities and checks; librdkafka cannot be given the context itself."""
-    if tls is None:
-        return {}
-    authorities = "".join(ssl.DER_cert_to_PEM_cert(der) for der in tls.get_ca_certs(binary_form=True))
-    return {
-        **({"ssl.ca.pem": authorities} if authorities else {}),
-        "enable.ssl.certificate.verification": tls.verify_mode != ssl.CERT_NONE,
-        "ssl.endpoint.identification.algorithm": "https" if tls.check_hostname else "none",
-    }
+    if where.user:
+        found |= {"sasl.mechanism": "PLAIN", "sasl.username": where.user, "sasl.password": where.password or ""}
+    return found | files | given
 
 
 # --- errors -----------------------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ class RabbitMQBroker(Broker):
     def _parameters(self) -> ConnectionParameters:
         try:
             where = Address.parse(self.address, port=0)
-            tls = self.options.tls or where.tls_context()
+            tls = where.tls_context()
         except ValueError as error:
             raise self.error(error) from error
         host = where.hosts[0]

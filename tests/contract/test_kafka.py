@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import ssl
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 
 import broker
+from broker.address import Address
 from broker.base import Broker
 from broker.errors import BrokerError, PublishError
 from broker.kafka import KafkaBroker, cluster, group, progress, sender
@@ -528,7 +528,8 @@ class TestKafkaBadInput(OnKafka):
     @pytest.mark.parametrize(
         ("address", "cause"),
         [
-            ("kafka://", "not an address"),
+            ("kafka:", "begins like"),
+            ("kafka://app:Secr3tA#x@host", "# as %23"),
             ("kafka://nobody.invalid:9092", "nobody.invalid"),
             ("kafka://127.0.0.1:9092?no.such=1", "No such configuration property"),
             ("kafka://127.0.0.1:9092?sasl.mechanism=NONE&security.protocol=x", "Invalid value"),
@@ -607,16 +608,15 @@ class TestKafkaBadInput(OnKafka):
         b.publish(topic, message)
 
     def test_tls_and_login_are_passed_on(self) -> None:
-        """The context's authorities and checks, user and password; what stands in the URL wins."""
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        made = settings("kafka://u:p%40@one,two:1?sasl.mechanism=SCRAM-SHA-512", context)
+        """All hosts, the files, user and password; what stands after the `?` wins."""
+        where = Address.parse("kafka+tls://u:p%40@one,two:1", port=9092)
+        made = settings(where, "sasl.mechanism=SCRAM-SHA-512&ca=a.pem&cert=c.pem&key=k.pem")
         assert made["bootstrap.servers"] == "one:9092,two:1"
         assert (made["sasl.username"], made["sasl.password"], made["sasl.mechanism"]) == ("u", "p@", "SCRAM-SHA-512")
         assert made["security.protocol"] == "SASL_SSL"
-        assert made["ssl.endpoint.identification.algorithm"] == "none"
-        assert made["enable.ssl.certificate.verification"] is True
-        assert settings("kafka://one", None)["bootstrap.servers"] == "one:9092"
+        files = (made["ssl.ca.location"], made["ssl.certificate.location"], made["ssl.key.location"])
+        assert files == ("a.pem", "c.pem", "k.pem")
+        assert settings(Address.parse("kafka://one", port=9092), "")["security.protocol"] == "PLAINTEXT"
 
 
 def failed_of(b: Broker, topic: str, messages: Sequence[Message]) -> tuple[Message, ...]:

@@ -6,7 +6,6 @@ With RABBITMQ_URL the tests run on that server instead of one of their own; thos
 from __future__ import annotations
 
 import os
-import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -509,22 +508,17 @@ class TestRabbitMQBadInput(OnRabbitMQ):
         assert str(error).startswith(f"rabbitmq broker at {address}: ")
 
     def test_tls_is_verified_and_carries_more_than_the_server_takes_at_once(self, tmp_path: Path, topic: str) -> None:
-        """With a context of ours or a file that the address names; without TLS, such a server hears nothing."""
+        """With a file that the address names; without TLS, such a server does not answer."""
         seen, count = Recorder(), 20
         with RabbitMQOverTls(tmp_path) as private:
-            with broker.connect(private.url, tls=ssl.create_default_context(cafile=private.certificate)) as b:
+            address = private.url.replace("rabbitmq:", "amqps:")
+            with broker.connect(f"{address}?ca={private.certificate}") as b:
                 b.subscribe(topic, seen, group="g")
                 b.publish(topic, *(Message(bytes([n]) * MAX_BODY_BYTES) for n in range(count)), *texts("last"))
                 assert [r.message.body[0] for r in seen.wait(count + 1)] == [*range(count), ord("l")]
-            address = private.url.replace("rabbitmq:", "amqps:")
-            with broker.connect(f"{address}?ca={private.certificate}") as b:
-                assert b.backlog(topic, "g") == 0
-            for tls, cause in (
-                (ssl.create_default_context(), "certificate verify failed"),
-                (None, "lost|in time|AMQP"),
-            ):
+            for untrusted, cause in ((address, "certificate verify failed"), (private.url, "lost|in time|AMQP")):
                 with pytest.raises(BrokerError, match=cause):
-                    broker.connect(private.url, tls=tls, publish_timeout_seconds=2)
+                    broker.connect(untrusted, publish_timeout_seconds=2)
 
     def test_another_server_in_its_place(self, harness: RabbitMQHarness, topic: str) -> None:
         """Publish and subscribe notice as connect does."""

@@ -68,9 +68,3 @@ def test_no_secret_of_an_address_is_quoted(address: str) -> None:
     with pytest.raises(broker.BrokerError) as caught:
         broker.new(address)
     assert "hush" not in str(caught.value)
-
-
-def test_the_option_for_tls_of_other_brokers_is_refused(tmp_path: Path) -> None:
-    """Instead of leaving it plain."""
-    with pytest.raises(broker.BrokerError, match=r"https://…\?certificates=DIR, not by the option `tls`"):
-        broker.new("http", data_dir=tmp_path, tls=object())  # type: ignore[arg-type]  # not even looked at
