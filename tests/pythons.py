@@ -7,6 +7,7 @@ instance, from `locks/dev.lock`; that is made once. You should see a line a vers
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,7 @@ def find(environ: Mapping[str, str]) -> dict[str, Path]:
     for version in VERSIONS:
         on_path = shutil.which(f"python{version}", path=environ.get("PATH", ""))
         programs = [Path(on_path)] if on_path else []
-        for program in [*programs, *sorted(pyenv.glob(f"{version}.*/bin/python"), reverse=True)]:
+        for program in [*programs, *sorted(pyenv.glob(f"{version}.*/bin/python"), key=_patch, reverse=True)]:
             if _version(program) == version:  # pyenv puts programs on the PATH that may only say what is missing
                 found[version] = program
                 break
@@ -83,8 +84,17 @@ def main(arguments: list[str]) -> int:
     return 0 if all(passed.values()) else 1
 
 
+def _patch(program: Path) -> tuple[int, ...]:
+    """Its version as numbers: 3.12.10 is newer than 3.12.9."""
+    return tuple(map(int, re.findall("[0-9]+", program.parents[1].name)))
+
+
 def _version(program: Path) -> str:
-    told = subprocess.run([str(program), "-c", TELL], capture_output=True, text=True, check=False)
+    """What it says; nothing when it cannot be run."""
+    try:
+        told = subprocess.run([str(program), "-c", TELL], capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
     return told.stdout.strip()
 
 

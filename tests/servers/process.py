@@ -84,6 +84,7 @@ class ServerProcess(ABC):
         with (self.folder / "server.log").open("ab") as output:
             self._process = subprocess.Popen(
                 self.command(),
+                cwd=self.folder,  # where it leaves a dump when it crashes
                 env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin", **self.environ()},
                 stdout=output,
                 stderr=output,

@@ -21,8 +21,9 @@ def test_each_version_is_found_once_wherever_it_is(tmp_path: Path) -> None:
     on_path = make(tmp_path / "bin" / "python3.11", "3.11")
     make(tmp_path / "bin" / "python3.12", "")
     make(versions / "3.11.7" / "bin" / "python", "3.11")
-    make(versions / "3.12.1" / "bin" / "python", "3.12")
-    newer = make(versions / "3.12.4" / "bin" / "python", "3.12")
+    make(versions / "3.12.9" / "bin" / "python", "3.12")
+    newer = make(versions / "3.12.10" / "bin" / "python", "3.12")
+    make(tmp_path / "bin" / "python3.13", "3.13").write_text("no program")
     make(versions / "3.10.2" / "bin" / "python", "3.10")
     environ = {"PATH": f"{tmp_path / 'bin'}", "PYENV_ROOT": str(tmp_path / "pyenv")}
     assert find(environ) == {"3.11": on_path, "3.12": newer}

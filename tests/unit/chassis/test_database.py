@@ -325,7 +325,7 @@ def test_opening_a_database_ends_no_lock_on_it(database_url: str) -> None:
 def test_a_turn_or_a_connection_that_does_not_come_is_an_error_of_the_database(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that a request gets a 503, and no wait adds to another."""
+    """So that a request gets a 503, and does not hang."""
     monkeypatch.setattr("chassis.database.TURN_SECONDS", 0.05)
     monkeypatch.setattr("chassis.database.POOL_SIZE", 1)
     with new(database_url) as database, ThreadPoolExecutor(1) as threads:
