@@ -18,14 +18,14 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from waitress import wasyncore
 from waitress.server import create_server
 
-from chassis.channel import Accept, Channel, hang_up_on_the_slow
+from broker.channel import protect
+from chassis.channel import Channel
 from chassis.dispatcher import Dispatcher
 from chassis.drain import Drain
 from chassis.errors import ServerError
@@ -132,8 +132,7 @@ def _waitress(gate: Gate, listening: socket.socket, sockets: dict[int, Any], thr
         asyncore_use_poll=True,
     )
     server.channel_class = Channel
-    server.maintenance = partial(hang_up_on_the_slow, server)
-    server.accept = Accept(server)
+    protect(server)
     return server
 
 

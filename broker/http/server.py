@@ -14,8 +14,9 @@ from typing import Any
 from waitress import wasyncore
 from waitress.server import create_server
 
+from broker import channel
 from broker.errors import BrokerError
-from broker.http import channel, tls, wire
+from broker.http import tls, wire
 from broker.http.address import Address
 from broker.http.member import Exchange, Inbox
 from broker.http.registry import Member
@@ -24,7 +25,9 @@ from broker.http.wire import Forged, Malformed, Signer
 SPARE_THREADS = 4  #: besides those that the members' requests hold
 PUBLISHERS = 2  #: that may send to one member at the same time, each with all the requests it takes
 SPARE_CONNECTIONS = 50  #: besides those of the members' publishers: idle ones, strangers
-MAX_HEADER_BYTES = 16_384
+IDLE_SECONDS = 30  #: an idle or half-sent connection is hung up on after that
+CLEANUP_SECONDS = 5  #: how often those are looked for
+MAX_HEADER_BYTES = 16_384  #: and `wire.MAX_REQUEST_BYTES` of a body: so much a stranger occupies with each connection
 TROUBLE_SECONDS = 0.25
 JOIN_SECONDS = 10.0  #: how long the end waits for the thread of the loop
 
@@ -50,8 +53,8 @@ class MemberServer:
             sockets=[listening],
             threads=SPARE_THREADS,
             connection_limit=SPARE_CONNECTIONS,
-            channel_timeout=channel.IDLE_SECONDS,
-            cleanup_interval=channel.CLEANUP_SECONDS,
+            channel_timeout=IDLE_SECONDS,
+            cleanup_interval=CLEANUP_SECONDS,
             max_request_header_size=MAX_HEADER_BYTES,
             max_request_body_size=wire.MAX_REQUEST_BYTES,
             log_socket_errors=False,  # a publisher that is gone is no error of ours

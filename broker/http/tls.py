@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from broker.channel import Channel
 from broker.errors import BrokerError
-from broker.http.channel import Channel
 
 CA, CERTIFICATE, KEY = "ca.pem", "certificate.pem", "key.pem"
 RECORD_BYTES = 16_384  #: of data, in one record of TLS at most; nothing stays unread where poll() does not see it

@@ -119,7 +119,7 @@ def test_a_stranger_who_sends_drop_by_drop_is_hung_up_on(
 ) -> None:
     """However steadily it drips."""
     for name in ("IDLE_SECONDS", "CLEANUP_SECONDS"):
-        monkeypatch.setattr(f"broker.http.channel.{name}", 1)
+        monkeypatch.setattr(f"broker.http.server.{name}", 1)
     seen, member = subscribed(b)
     slow = connect(member, opened, began)
     eventually(lambda: has_ended(slow, b"x"), "the member hangs up")

@@ -1,13 +1,13 @@
-"""One publisher's connection to a member: waitress's channel, with an end to its patience and room for one more.
+"""One client's connection to a server of waitress, with an end to its patience and room for one more.
 
-waitress reads a request wholly before anybody looks at its signature, and at its limit accepts no connection. So a
-member hangs up on these:
+waitress reads a request wholly before anybody looks at it, and at its limit accepts no connection. So a server that
+`protect` was called for hangs up on these:
 
-- one on which no request came wholly in `IDLE_SECONDS`, however often a byte of it did;
-- one that has taken nothing of its answer for as long;
-- when there are too many, or the process may open no more files, the one that has waited longest for its publisher.
+- one on which no request came wholly in the server's `channel_timeout`, however often a byte of it did ("slowloris");
+- one that has taken nothing of its answer for as long: a thread may wait to write more of it;
+- when there are too many, or the process may open no more files, the one that has waited longest for its client.
 
-What strangers occupy is `MAX_REQUEST_BYTES` for each connection. `chassis/channel.py` is the same for the services.
+The http broker's members are served so, and by way of `chassis/channel.py` both services.
 """
 
 from __future__ import annotations
@@ -25,9 +25,7 @@ from waitress.channel import HTTPChannel
 
 log = logging.getLogger(__name__)
 
-IDLE_SECONDS = 30
-CLEANUP_SECONDS = 5  #: how often those that are hung up on are looked for
-ROOM = 10  #: connections that are kept free
+ROOM = 10  #: connections that are kept free; at its limit, waitress would take no more
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 PAUSE_SECONDS = 0.05  #: of all connections, when another one can neither be accepted nor be made room for
 SAY_SECONDS = 60.0  #: how often the log says so
@@ -45,12 +43,12 @@ class Channel(HTTPChannel):
 
     @property
     def waits_since(self) -> float | None:
-        """Since when it waits for its publisher, in `time.time()`; None while it works for it."""
+        """Since when it waits for its client, also for the rest of a request, in `time.time()`; None while it works."""
         return None if self.requests or self.total_outbufs_len else self._waiting_since
 
     @property
     def is_slow(self) -> bool:
-        """Whether its publisher is keeping it waiting, for a whole request or with an answer that it does not take."""
+        """Whether its client keeps it waiting: for a whole request, or with an answer of which it takes nothing."""
         long_ago = time.time() - self.adj.channel_timeout
         if (since := self.waits_since) is not None:
             return since < long_ago
@@ -64,12 +62,12 @@ class Channel(HTTPChannel):
 
     def hang_up(self) -> None:
         """End the connection, for the loop to notice."""
-        with suppress(OSError):  # its publisher was quicker
+        with suppress(OSError):  # its client was quicker
             self.socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]  # the stubs' None is before it connects
 
 
 def protect(server: Any) -> None:
-    """Make a server of waitress behave as above; its channels are to be `Channel`."""
+    """Make a server of waitress behave as above; the class of its channels is to be `Channel`, or made of it."""
     server.maintenance = partial(_hang_up_on_the_slow, server)
     server.accept = Accept(server)
 
@@ -86,8 +84,9 @@ class Accept:
         try:
             accepted: tuple[socket.socket, Any] | None = wasyncore.dispatcher.accept(self._server)
         except OSError as error:
-            if error.errno in EXHAUSTED:
-                self._wait(error)
+            if error.errno not in EXHAUSTED:
+                raise
+            self._wait(error)
             return None
         return accepted
 
@@ -107,7 +106,7 @@ def _hang_up_on_the_slow(server: Any, _: float) -> None:
 
 
 def _make_room(channels: list[Channel], most: int = 1) -> bool:
-    """Close the connections that have waited longest for their publishers; whether there was one."""
+    """Close the connections that have waited longest for their clients; whether there was one."""
     waiting = [(since, n) for n, channel in enumerate(channels) if (since := channel.waits_since) is not None]
     for _, n in sorted(waiting)[:most]:
         channels[n].handle_close()
